@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_CONNECT_H
+#define WFE_EXECUTOR_CONNECT_H
+
+/*
+ * A connection to containerd, and what stands at its other end.
+ */
+
+#include <stdbool.h>
+
+#include "libcommon/rpc.h"
+
+/* The daemon's platform in OCI terms; variant "" when it has none. */
+struct wfe_platform {
+    char os[32];
+    char architecture[32];
+    char variant[32];
+};
+
+struct wfe_session {
+    struct wfe_rpc *rpc;
+    char *address;          /* as the user gave it */
+    bool local;             /* a Unix socket: the daemon may share our file system */
+    char version[64];       /* the daemon's, for people */
+    struct wfe_platform platform;
+    const char *namespace_; /* borrowed from the options */
+    const char *snapshotter;
+    const char *lease;      /* borrowed; NULL outside of a lease */
+    struct wfe_cancel *cancel;
+};
+
+struct wfe_connect_options {
+    const char *address;     /* see wfe_connect_target; borrowed */
+    const char *namespace_;  /* borrowed, must outlive the session */
+    const char *snapshotter; /* borrowed, must outlive the session; NULL: overlayfs */
+    struct wfe_cancel *cancel; /* borrowed, may be NULL */
+};
+
+/*
+ * An address as users write it → a gRPC target (allocated): "/path", "unix:///path",
+ * "tcp://host:port", "http://host:port". Errors: WFE_ERROR_INPUT.
+ */
+int wfe_connect_target(const char *address, char **ret_target, bool *ret_local,
+    struct wfe_error *err);
+
+/*
+ * Connect, and ask the daemon for its version and the snapshotter's platform. Errors: WFE_ERROR_INPUT (address;
+ * ENOENT: "containerd socket not found: PATH"), WFE_ERROR_CONTAINERD ("failed to connect to
+ * containerd at ADDRESS: …"), WFE_ERROR_CANCELLED.
+ */
+int wfe_connect(const struct wfe_connect_options *options, struct wfe_session *ret,
+    struct wfe_error *err);
+void wfe_session_done(struct wfe_session *session);
+
+/* The RPC context of the session: namespace, lease, cancel token, no deadline. */
+struct wfe_rpc_context wfe_session_context(const struct wfe_session *session);
+
+#endif

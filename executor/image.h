@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_IMAGE_H
+#define WFE_EXECUTOR_IMAGE_H
+
+/*
+ * Images in containerd: name → manifest of the daemon's platform → configuration and
+ * chainID of its unpacked layers.
+ */
+
+#include <stddef.h>
+
+#include "executor/connect.h"
+#include "libcommon/digest.h"
+#include "libcommon/error.h"
+
+/* An image's configuration is at most this large (containerd's own bound). */
+#define WFE_IMAGE_JSON_MAX_BYTES (8 * 1024 * 1024)
+#define WFE_IMAGE_MAX_LAYERS 512
+
+/* The part of an OCI image configuration that a step needs; lists are NULL-terminated
+ * and never NULL. */
+struct wfe_image_config {
+    char **env;
+    char **entrypoint;
+    char **cmd;
+    char *working_dir; /* NULL when not set */
+    char *user;        /* NULL when not set */
+    char *os;
+    char *architecture;
+    char *variant; /* NULL when not set */
+    struct wfe_digest *diff_ids;
+    size_t layer_count;
+};
+
+struct wfe_descriptor {
+    char media_type[256];
+    struct wfe_digest digest;
+    int64_t size_bytes;
+};
+
+struct wfe_image_manifest {
+    struct wfe_descriptor config;
+    struct wfe_descriptor *layers;
+    size_t layer_count;
+};
+
+/* What a step needs of its image. */
+struct wfe_image {
+    char *name; /* as containerd's image store has it */
+    struct wfe_digest config_digest;
+    struct wfe_digest chain_id; /* of the topmost layer */
+    struct wfe_image_config config;
+};
+
+void wfe_image_done(struct wfe_image *image);
+void wfe_image_config_done(struct wfe_image_config *config);
+void wfe_image_manifest_done(struct wfe_image_manifest *manifest);
+
+/* Parse JSON of an OCI or docker kind; every digest is checked. Errors: WFE_ERROR_INPUT that
+ * names the field, WFE_ERROR_LIMIT, WFE_ERROR_INTERNAL. */
+int wfe_image_config_parse(
+    const char *json, size_t length, struct wfe_image_config *ret, struct wfe_error *err);
+int wfe_image_manifest_parse(
+    const char *json, size_t length, struct wfe_image_manifest *ret, struct wfe_error *err);
+/* The manifest for platform out of an image index; the best variant wins. ENOENT: none fits,
+ * the message lists what there is. */
+int wfe_image_index_select(const char *json, size_t length, const struct wfe_platform *platform,
+    struct wfe_descriptor *ret, struct wfe_error *err);
+
+/* "busybox" → "docker.io/library/busybox:latest", as docker does; a tag and a digest stay.
+ * Allocated. Errors: WFE_ERROR_INPUT (not a reference), WFE_ERROR_INTERNAL. */
+int wfe_image_normalize(const char *reference, char **ret, struct wfe_error *err);
+
+/*
+ * Find reference in the image store: as it is written, then normalized. Its layers are made
+ * sure to be unpacked for the session's snapshotter. Errors: WFE_ERROR_INPUT (ENOENT) when it is not there: the message says how
+ * to bring it in; WFE_ERROR_CONTAINERD otherwise.
+ */
+int wfe_image_resolve(const struct wfe_session *session, const char *reference,
+    struct wfe_image *ret, struct wfe_error *err);
+
+#endif

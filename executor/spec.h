@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_SPEC_H
+#define WFE_EXECUTOR_SPEC_H
+
+/*
+ * Step and image configuration → OCI runtime spec (runtime-spec 1.0.2, config.json),
+ * containerd's own default spec with the step's settings in it.
+ *
+ * Pure: no daemon, no files, no clock. Threads: calls are independent.
+ */
+
+#include <cjson/cJSON.h>
+
+#include "executor/image.h"
+#include "executor/step.h"
+#include "libcommon/error.h"
+
+#define WFE_SPEC_TYPE_URL "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+
+struct wfe_spec_options {
+    const char *namespace_;   /* containerd's namespace: first part of the cgroup path */
+    const char *container_id; /* second part of the cgroup path, and the host name's source */
+};
+
+/*
+ * Environment of the process, NULL-terminated "KEY=VALUE" strings (free with
+ * wfe_spec_env_free): the image's (a default PATH when the image has no environment), then
+ * each top-level member of `data` under its upper-cased name (a string raw, anything else as
+ * compact JSON), then the step's env; a later one replaces an earlier one in place.
+ * Data members whose name can't be an environment name (empty, '=' or NUL inside) are left out.
+ * NULL when memory ran out. image and data may be NULL.
+ */
+char **wfe_spec_env(
+    const struct wfe_image_config *image, const cJSON *data, const struct wfe_step_config *config);
+void wfe_spec_env_free(char **env);
+
+/*
+ * The spec as a JSON object (caller deletes). process.args is run as
+ * /bin/sh -c RUN, else the image's Entrypoint + (command or Cmd). process.cwd is the step's,
+ * else the image's, else "/".
+ *
+ * network none and bridge get a network namespace of their own, host shares the
+ * daemon's.
+ *
+ * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (user is not numeric).
+ * image may be NULL (an image without configuration). Empty args are left to the caller to refuse.
+ */
+int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_config *image,
+    char *const *env, const struct wfe_spec_options *options, cJSON **ret, struct wfe_error *err);
+
+#endif

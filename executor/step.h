@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_STEP_H
+#define WFE_EXECUTOR_STEP_H
+
+/*
+ * Step documents: YAML or JSON text → validated steps.
+ *
+ * Three shapes are accepted: a bare configuration {image, run, …}; a step
+ * {name, type, config}; a workflow {workflow: {…, steps: [...]}} (or `workflows:`,
+ * a list of them), whose containerd steps are taken in order. `((a.b))` in a
+ * value is replaced from the workflow data.
+ *
+ * Everything wrong is reported at once, in problems, before anything runs.
+ *
+ * Limits: see libcommon/document.h. Threads: calls are independent.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cjson/cJSON.h>
+
+#include "libcommon/document.h"
+#include "libcommon/error.h"
+
+#define WFE_STEP_DEFAULT_USER "65534:65534"
+#define WFE_STEP_DEFAULT_ADDRESS "/run/containerd/containerd.sock"
+#define WFE_STEP_DEFAULT_OUTPUT_LIMIT_BYTES (4 * 1024 * 1024)
+#define WFE_STEP_DEFAULT_GRACE_MS 10000
+
+enum wfe_step_network { WFE_NETWORK_NONE, WFE_NETWORK_HOST, WFE_NETWORK_BRIDGE };
+enum wfe_step_pull { WFE_PULL_ALWAYS, WFE_PULL_IF_NOT_PRESENT, WFE_PULL_NEVER };
+
+/* An ordered name → value pair: env, inputs. */
+struct wfe_step_pair {
+    char *name;
+    char *value;
+};
+
+struct wfe_step_volume {
+    char *source; /* absolute path on the daemon's host */
+    char *target; /* absolute path in the container */
+    bool readonly;
+};
+
+struct wfe_step_registry_auth {
+    char *host;
+    char *username;
+    char *password;
+};
+
+/* The configuration of a containerd step: the reference's 17 fields, then ours. */
+struct wfe_step_config {
+    char *image;
+    char **command; /* NULL-terminated, or NULL when not given */
+    char *run;      /* NULL when not given */
+    struct wfe_step_pair *env;
+    size_t env_count;
+    struct wfe_step_volume *volumes;
+    size_t volume_count;
+    char *working_dir; /* absolute, or NULL */
+    char *user;        /* never NULL */
+    enum wfe_step_network network;
+    uint64_t memory_bytes; /* 0: no limit */
+    uint32_t cpu_millis;   /* thousandths of a processor; 0: no limit */
+    enum wfe_step_pull pull;
+    char *containerd_addr; /* NULL when not given: the caller's defaults apply */
+    char *cli;             /* accepted and ignored */
+    char *tls_ca, *tls_cert, *tls_key; /* NULL when not given */
+    struct wfe_step_registry_auth *registry_auth;
+    size_t registry_auth_count;
+    struct wfe_step_pair *inputs; /* artifact name → absolute container path, in document order */
+    size_t input_count;
+    uint64_t timeout_ms; /* 0: none */
+
+    uint64_t output_limit_bytes; /* of each stream, kept in the result */
+    uint64_t grace_ms;           /* between SIGTERM and SIGKILL */
+};
+
+struct wfe_step {
+    char *name; /* NULL when not given: results say "unknown" */
+    struct wfe_step_config config;
+};
+
+struct wfe_workflow {
+    char *id; /* NULL when the document is no workflow or names none */
+    struct wfe_step *steps;
+    size_t step_count;
+    cJSON *data; /* the document's own `data` object overlaid by the caller's; never NULL */
+};
+
+/*
+ * Parse and validate text (borrowed). `file` is what messages call it. `data` (borrowed, may be
+ * NULL) is the workflow data that `((a.b))` refers to. Problems are added to `problems`;
+ * any problem makes it fail with WFE_ERROR_INPUT. Notes that are no failure (a step of another
+ * type that is skipped) become warnings in `problems`.
+ */
+int wfe_workflow_parse(const char *file, const char *text, size_t length, const cJSON *data,
+    struct wfe_workflow **ret, struct wfe_problems *problems, struct wfe_error *err);
+void wfe_workflow_free(struct wfe_workflow *workflow);
+
+/* Only the named step stays. Returns 0, or -ENOENT with err set, naming the steps there are. */
+int wfe_workflow_select(struct wfe_workflow *workflow, const char *step_name, struct wfe_error *err);
+
+/* Add an input to a step, or replace its target: what --input NAME=TARGET does. The target must
+ * be an absolute clean path. Errors: WFE_ERROR_INPUT, WFE_ERROR_INTERNAL. */
+int wfe_step_set_input(
+    struct wfe_step *step, const char *name, const char *target, struct wfe_error *err);
+
+/* "500ms", "30s", "5m", "1500" (milliseconds) → milliseconds. Returns 0, -EINVAL or -ERANGE. */
+int wfe_duration_parse(const char *text, uint64_t *ret_ms);
+/* "512m", "1g", "64Ki", "1048576" → bytes (k, m, g and Ki, Mi, Gi are powers of 1024). */
+int wfe_size_parse(const char *text, uint64_t *ret_bytes);
+/* "0.5", "2", "1500m" → thousandths of a processor. */
+int wfe_cpu_parse(const char *text, uint32_t *ret_millis);
+/* "uid[:gid]" → numbers; gid 0 when not given. On -EINVAL both are 65534, never root. */
+int wfe_user_parse(const char *text, uint32_t *ret_uid, uint32_t *ret_gid);
+
+#endif

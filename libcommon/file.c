@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+#include "libcommon/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libcommon/buffer.h"
+#include "libcommon/cleanup.h"
+
+int wfe_write_all(int fd, const void *data, size_t length)
+{
+    const char *at = data;
+    while (length > 0) {
+        ssize_t n = write(fd, at, length);
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            return -errno;
+        }
+        at += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+ssize_t wfe_read_full(int fd, void *data, size_t length)
+{
+    size_t done = 0;
+    while (done < length) {
+        ssize_t n = read(fd, (char *)data + done, length - done);
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            return -errno;
+        }
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int wfe_read_file(
+    const char *path, size_t max_bytes, char **ret, size_t *ret_length, struct wfe_error *err)
+{
+    WFE_CLOSE int opened = -1;
+    int fd = STDIN_FILENO;
+    if (strcmp(path, "-") != 0) {
+        opened = open(path, O_RDONLY | O_CLOEXEC);
+        if (opened < 0)
+            return wfe_error_system(err, errno, "%s", path);
+        fd = opened;
+    }
+    WFE_BUFFER struct wfe_buffer contents = WFE_BUFFER_INIT(max_bytes);
+    for (;;) {
+        char chunk[16384];
+        ssize_t n = wfe_read_full(fd, chunk, sizeof chunk);
+        if (n < 0)
+            return wfe_error_system(err, (int)-n, "%s", path);
+        int r = wfe_buffer_append(&contents, chunk, (size_t)n);
+        if (r == -EMSGSIZE)
+            return wfe_error_set(
+                err, WFE_ERROR_LIMIT, EFBIG, "%s: larger than %zu bytes", path, max_bytes);
+        if (r < 0)
+            return wfe_error_nomem(err);
+        if ((size_t)n < sizeof chunk)
+            break;
+    }
+    size_t length = contents.length;
+    char *data = wfe_buffer_steal(&contents);
+    if (!data)
+        return wfe_error_nomem(err);
+    *ret = data;
+    *ret_length = length;
+    return 0;
+}
+
+int wfe_make_directories(const char *path, mode_t mode)
+{
+    WFE_FREE char *copy = strdup(path);
+    if (!copy)
+        return -ENOMEM;
+    for (char *slash = copy + 1; *copy; slash++) {
+        slash = strchrnul(slash, '/');
+        char end = *slash;
+        *slash = '\0';
+        if (mkdir(copy, mode) < 0 && errno != EEXIST)
+            return -errno;
+        if (!end)
+            break;
+        *slash = end;
+    }
+    struct stat st;
+    if (stat(path, &st) < 0)
+        return -errno;
+    return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+/* Everything of a replacement but the temporary file's removal on failure. */
+static int write_and_rename(int dirfd, int fd, const char *temporary, const char *name,
+    const void *data, size_t length)
+{
+    int r = wfe_write_all(fd, data, length);
+    if (r < 0)
+        return r;
+    if (fsync(fd) < 0)
+        return -errno;
+    if (renameat(dirfd, temporary, dirfd, name) < 0)
+        return -errno;
+    if (fsync(dirfd) < 0)
+        return -errno;
+    return 0;
+}
+
+int wfe_replace_file(int dirfd, const char *name, const void *data, size_t length, mode_t mode)
+{
+    static _Atomic unsigned counter;
+    char temporary[NAME_MAX + 1];
+    int n = snprintf(
+        temporary, sizeof temporary, ".%s.%ld.%u.tmp", name, (long)getpid(), ++counter);
+    if (n < 0 || (size_t)n >= sizeof temporary)
+        return -ENAMETOOLONG;
+    WFE_CLOSE int fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    if (fd < 0)
+        return -errno;
+    int r = write_and_rename(dirfd, fd, temporary, name, data, length);
+    if (r < 0)
+        unlinkat(dirfd, temporary, 0);
+    return r;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int wfe_remove_tree(const char *path)
+{
+    int r = nftw(path, remove_entry, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    if (r == -1)
+        return errno == ENOENT ? 0 : -errno;
+    return r;
+}
+
+char *wfe_path_join(const char *directory, const char *name)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", directory, name) < 0)
+        return NULL;
+    return path;
+}
