@@ -34,6 +34,8 @@ struct wfe_connect_options {
     const char *namespace_;  /* borrowed, must outlive the session */
     const char *snapshotter; /* borrowed, must outlive the session; NULL: overlayfs */
     struct wfe_cancel *cancel; /* borrowed, may be NULL */
+    wfe_rpc_observer *observer; /* see libcommon/rpc.h; may be NULL */
+    void *observer_context;
 };
 
 /*

@@ -10,14 +10,9 @@
 #include <stdint.h>
 
 #include "executor/connect.h"
+#include "executor/labels.h"
 #include "libcommon/digest.h"
 #include "libcommon/sink.h"
-
-/* One label of a blob. */
-struct wfe_label {
-    const char *key;
-    const char *value;
-};
 
 /* The whole blob, verified against its digest, NUL-terminated; caller frees. Errors:
  * WFE_ERROR_CONTAINERD (ENOENT: not there), WFE_ERROR_LIMIT past max_bytes,
@@ -32,12 +27,13 @@ int wfe_content_size(const struct wfe_session *session, const struct wfe_digest 
 struct wfe_content_writer;
 
 /*
- * Open a write under a reference of its own ("wfe-…", unique): two writers never collide. With
- * digest and size known and the blob there already, *ret_known is true and there is nothing to
- * write (commit it all the same, for its labels). digest NULL and size -1: not known yet.
+ * Open a write under a reference of its own ("wfe-…", unique): two writers never collide. When
+ * digest is given and its blob is there already, *ret_known is true, the blob is under the
+ * session's lease, and nothing may be written (commit all the same, for the labels). digest NULL:
+ * not known yet.
  */
 int wfe_content_writer_open(const struct wfe_session *session, const struct wfe_digest *digest,
-    int64_t size_bytes, struct wfe_content_writer **ret, bool *ret_known, struct wfe_error *err);
+    struct wfe_content_writer **ret, bool *ret_known, struct wfe_error *err);
 
 /* The writer as a sink. */
 struct wfe_sink wfe_content_writer_sink(struct wfe_content_writer *writer);

@@ -56,14 +56,19 @@ void wfe_image_done(struct wfe_image *image);
 void wfe_image_config_done(struct wfe_image_config *config);
 void wfe_image_manifest_done(struct wfe_image_manifest *manifest);
 
-/* Parse JSON of an OCI or docker kind; every digest is checked. Errors: WFE_ERROR_INPUT that
- * names the field, WFE_ERROR_LIMIT, WFE_ERROR_INTERNAL. */
+/* Whether a media type, OCI's or docker's, is an image index's or an image manifest's. */
+bool wfe_image_is_index(const char *media_type);
+bool wfe_image_is_manifest(const char *media_type);
+
+/* Parse JSON of an OCI or docker kind; every digest is checked, and there is at least one layer.
+ * Errors: WFE_ERROR_INPUT that names the field, WFE_ERROR_LIMIT, WFE_ERROR_INTERNAL. */
 int wfe_image_config_parse(
     const char *json, size_t length, struct wfe_image_config *ret, struct wfe_error *err);
 int wfe_image_manifest_parse(
     const char *json, size_t length, struct wfe_image_manifest *ret, struct wfe_error *err);
-/* The manifest for platform out of an image index; the best variant wins. ENOENT: none fits,
- * the message lists what there is. */
+/* The manifest for platform out of an image index; the best variant wins (executor/platform.h),
+ * an item that names no platform is the last resort; it may be an index in the index.
+ * ENOENT: none fits, the message lists what there is. */
 int wfe_image_index_select(const char *json, size_t length, const struct wfe_platform *platform,
     struct wfe_descriptor *ret, struct wfe_error *err);
 
@@ -72,11 +77,20 @@ int wfe_image_index_select(const char *json, size_t length, const struct wfe_pla
 int wfe_image_normalize(const char *reference, char **ret, struct wfe_error *err);
 
 /*
- * Find reference in the image store: as it is written, then normalized. Its layers are made
- * sure to be unpacked for the session's snapshotter. Errors: WFE_ERROR_INPUT (ENOENT) when it is not there: the message says how
- * to bring it in; WFE_ERROR_CONTAINERD otherwise.
+ * Find reference in the image store: as it is written, then normalized; layers that
+ * are not unpacked for the session's snapshotter are unpacked. Errors: WFE_ERROR_INPUT (ENOENT)
+ * when it is not there: the message says how to bring it in; WFE_ERROR_INTEGRITY,
+ * WFE_ERROR_CONTAINERD.
  */
 int wfe_image_resolve(const struct wfe_session *session, const char *reference,
     struct wfe_image *ret, struct wfe_error *err);
+
+/*
+ * Unpack the layers of an image whose blobs are in the content store, each into its chain, and
+ * give the blobs the labels that keep the chains alive as long as the image. What is
+ * unpacked already costs one look. Errors: as wfe_snapshot_apply().
+ */
+int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_manifest *manifest,
+    const struct wfe_image_config *config, struct wfe_digest *ret_chain_id, struct wfe_error *err);
 
 #endif

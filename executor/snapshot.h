@@ -5,28 +5,42 @@
 /* Snapshots: a step's writable root, and layers applied into committed chains. */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "executor/connect.h"
-#include "executor/content.h"
 #include "executor/image.h"
+#include "executor/labels.h"
+#include "snapshots.pb-c.h"
 
-/* The mounts of an active snapshot, as the daemon gave them; free with wfe_mounts_free. */
-struct wfe_mounts;
-void wfe_mounts_free(struct wfe_mounts *mounts);
+/* *ret: whether a snapshot of that name exists. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_snapshot_exists(
+    const struct wfe_session *session, const char *name, bool *ret, struct wfe_error *err);
 
-/* *ret: whether a committed or active snapshot of that name exists. */
-int wfe_snapshot_exists(const struct wfe_session *session, const char *name, bool *ret,
+/*
+ * Prepare the active snapshot `key` on top of `parent` ("" for none). The reply holds its mounts;
+ * free it with protobuf_c_message_free_unpacked. Errors: WFE_ERROR_CONTAINERD (ENOENT: no such
+ * parent; EEXIST: the key is taken).
+ */
+int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, const char *parent,
+    const struct wfe_label *labels, size_t label_count, Snapshots__PrepareSnapshotResponse **ret,
+    struct wfe_error *err);
+
+/* Remove; one that is gone already is success. Never cancelled by the session's token. */
+int wfe_snapshot_remove(const struct wfe_session *session, const char *key, int64_t timeout_ms,
     struct wfe_error *err);
 
 /*
  * Make chain_id out of parent (NULL: none) and the blob `layer`: Prepare, Diff.Apply, check
- * that the tar's digest is diff_id, Commit. A chain that is there already is success and
- * applies nothing. On failure no snapshot is left. labels go onto the committed snapshot.
+ * that the tar's digest is diff_id, Commit. A chain that is there already is success,
+ * applies nothing, and is put under the session's lease. On failure no snapshot is left.
  * Errors: WFE_ERROR_INTEGRITY (other diffID), WFE_ERROR_CONTAINERD.
  */
 int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_digest *parent,
     const struct wfe_descriptor *layer, const struct wfe_digest *diff_id,
-    const struct wfe_digest *chain_id, const struct wfe_label *labels, size_t label_count,
-    struct wfe_error *err);
+    const struct wfe_digest *chain_id, struct wfe_error *err);
+
+/* Add one label to a snapshot; the others stay as they are. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_snapshot_label(const struct wfe_session *session, const char *name,
+    const struct wfe_label *label, struct wfe_error *err);
 
 #endif

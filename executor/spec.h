@@ -25,9 +25,10 @@ struct wfe_spec_options {
 /*
  * Environment of the process, NULL-terminated "KEY=VALUE" strings (free with
  * wfe_spec_env_free): the image's (a default PATH when the image has no environment), then
- * each top-level member of `data` under its upper-cased name (a string raw, anything else as
- * compact JSON), then the step's env; a later one replaces an earlier one in place.
- * Data members whose name can't be an environment name (empty, '=' or NUL inside) are left out.
+ * each top-level member of `data`, an object, under its name with ASCII letters upper-cased (a
+ * string raw, anything else as compact JSON), then the step's env; a later one replaces an earlier
+ * one in place. Left out are data members whose name can't be an environment name (empty, or
+ * '=' inside) and the image's entries without a name or a '='.
  * NULL when memory ran out. image and data may be NULL.
  */
 char **wfe_spec_env(
@@ -37,12 +38,14 @@ void wfe_spec_env_free(char **env);
 /*
  * The spec as a JSON object (caller deletes). process.args is run as
  * /bin/sh -c RUN, else the image's Entrypoint + (command or Cmd). process.cwd is the step's,
- * else the image's, else "/".
+ * else the image's, else "/". The host name is the container's id, cut at 63 bytes, with '-'
+ * for what no host name may hold. Volumes come after the default mounts.
  *
- * network none and bridge get a network namespace of their own, host shares the
- * daemon's.
+ * network none gets a network namespace of its own, host shares the daemon's; bridge is
+ * refused.
  *
- * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (user is not numeric).
+ * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (the user is not numeric, bridge, less
+ * than 0.01 processors, more memory than INT64_MAX).
  * image may be NULL (an image without configuration). Empty args are left to the caller to refuse.
  */
 int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_config *image,

@@ -58,14 +58,19 @@ unsigned wfe_cancel_trigger(struct wfe_cancel *cancel)
     return count;
 }
 
-bool wfe_cancel_requested(struct wfe_cancel *cancel)
+unsigned wfe_cancel_count(struct wfe_cancel *cancel)
 {
     if (!cancel)
-        return false;
+        return 0;
     pthread_mutex_lock(&cancel->lock);
-    bool requested = cancel->count > 0;
+    unsigned count = cancel->count;
     pthread_mutex_unlock(&cancel->lock);
-    return requested;
+    return count;
+}
+
+bool wfe_cancel_requested(struct wfe_cancel *cancel)
+{
+    return wfe_cancel_count(cancel) > 0;
 }
 
 int wfe_cancel_fd(const struct wfe_cancel *cancel)

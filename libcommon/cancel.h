@@ -32,8 +32,11 @@ void wfe_cancel_free(struct wfe_cancel *cancel);
  * so far, this time included. */
 unsigned wfe_cancel_trigger(struct wfe_cancel *cancel);
 
-/* NULL is a token that never triggers. */
+/* Whether it was given. NULL is a token that never triggers. */
 bool wfe_cancel_requested(struct wfe_cancel *cancel);
+
+/* How often it was given. NULL: 0. */
+unsigned wfe_cancel_count(struct wfe_cancel *cancel);
 
 /* A descriptor that is readable (POLLIN) once the request was given; never read from it. */
 int wfe_cancel_fd(const struct wfe_cancel *cancel);

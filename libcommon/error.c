@@ -87,10 +87,10 @@ int wfe_error_nomem(struct wfe_error *err)
     return wfe_error_set(err, WFE_ERROR_INTERNAL, ENOMEM, "out of memory");
 }
 
-int wfe_error_prefix(struct wfe_error *err, const char *format, ...)
+void wfe_error_prefix(struct wfe_error *err, const char *format, ...)
 {
     if (!err)
-        return 0;
+        return;
     assert(err->kind != WFE_ERROR_NONE);
     char context[sizeof err->message];
     va_list args;
@@ -102,5 +102,4 @@ int wfe_error_prefix(struct wfe_error *err, const char *format, ...)
     int length = snprintf(err->message, sizeof err->message, "%s: %s", context, message);
     if (length >= (int)sizeof err->message)
         trim_partial_utf8(err->message);
-    return -err->errnum;
 }

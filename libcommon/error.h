@@ -59,8 +59,9 @@ int wfe_error_system(struct wfe_error *err, int errnum, const char *format, ...)
 /* WFE_ERROR_INTERNAL for exhausted memory. Returns -ENOMEM. */
 int wfe_error_nomem(struct wfe_error *err);
 
-/* Put "context: " in front of the message. Returns -err->errnum (0 when err is NULL). */
-int wfe_error_prefix(struct wfe_error *err, const char *format, ...)
+/* Put "context: " in front of the message of a recorded failure; NULL is fine. Returns nothing
+ * on purpose: the code to return is the failed call's. */
+void wfe_error_prefix(struct wfe_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 #endif

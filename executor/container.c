@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include "executor/container.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "containers.pb-c.h"
+#include "executor/labels.h"
+#include "executor/owner.h"
+#include "executor/spec.h"
+#include "libcommon/cleanup.h"
+
+#define RUNTIME "io.containerd.runc.v2"
+
+static const ProtobufCServiceDescriptor *const CONTAINERS = &containers__containers__descriptor;
+
+int wfe_container_create(const struct wfe_session *session,
+    const struct wfe_container_options *options, struct wfe_error *err)
+{
+    char owner[WFE_OWNER_TEXT_MAX];
+    int r = wfe_owner_self(owner);
+    if (r < 0)
+        return wfe_error_system(err, -r, "identify this process");
+    WFE_FREE char *spec_text = cJSON_PrintUnformatted(options->spec);
+    if (!spec_text)
+        return wfe_error_nomem(err);
+
+    const struct wfe_label labels[] = {
+        {WFE_OWNER_LABEL, owner},
+        {WFE_CONTAINER_STEP_LABEL, options->step_name},
+    };
+    struct wfe_label_map map;
+    wfe_label_map_init(&map, &containers__container__labels_entry__descriptor, labels,
+        sizeof labels / sizeof *labels);
+    Google__Protobuf__Any spec = GOOGLE__PROTOBUF__ANY__INIT;
+    spec.type_url = (char *)WFE_SPEC_TYPE_URL;
+    spec.value.data = (uint8_t *)spec_text;
+    spec.value.len = strlen(spec_text);
+    Containers__Container__Runtime runtime = CONTAINERS__CONTAINER__RUNTIME__INIT;
+    runtime.name = (char *)RUNTIME;
+    Containers__Container container = CONTAINERS__CONTAINER__INIT;
+    container.id = (char *)options->id;
+    container.image = (char *)options->image;
+    container.runtime = &runtime;
+    container.spec = &spec;
+    container.snapshotter = (char *)session->snapshotter;
+    container.snapshot_key = (char *)options->id;
+    WFE_LABEL_MAP_ATTACH(&container, &map);
+    Containers__CreateContainerRequest request = CONTAINERS__CREATE_CONTAINER_REQUEST__INIT;
+    request.container = &container;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){CONTAINERS, "Create"},
+        &request.base, NULL, err);
+}
+
+int wfe_container_delete(const struct wfe_session *session, const char *id, int64_t timeout_ms,
+    struct wfe_error *err)
+{
+    Containers__DeleteContainerRequest request = CONTAINERS__DELETE_CONTAINER_REQUEST__INIT;
+    request.id = (char *)id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    context.timeout_ms = timeout_ms;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){CONTAINERS, "Delete"},
+        &request.base, NULL, &failure);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0 && err)
+        *err = failure;
+    return r;
+}

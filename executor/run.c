@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+#include "executor/run.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "executor/connect.h"
+#include "executor/container.h"
+#include "executor/image.h"
+#include "executor/lease.h"
+#include "executor/snapshot.h"
+#include "executor/spec.h"
+#include "executor/task.h"
+#include "libcommon/cleanup.h"
+#include "libcommon/log.h"
+
+#define UNDO_TIMEOUT_MS 30000
+
+/* One step on its way. The flags say what has to be unmade: each is set before its request goes
+ * out, since a request that fails may have been carried out all the same. */
+struct step_run {
+    const struct wfe_run_options *options;
+    const struct wfe_step *step;
+    const char *name; /* the step's, or "unknown" */
+    char id[64];      /* of the container, its snapshot and its lease */
+    struct wfe_session session;
+    bool connected, lease_made, snapshot_made, container_made, task_made;
+    struct wfe_inputs inputs;
+    struct wfe_image image;
+    struct wfe_digest root_chain; /* the image's with all inputs */
+    Snapshots__PrepareSnapshotResponse *root;
+    cJSON *spec;
+    struct wfe_task_io *io;
+    struct wfe_task_end end;
+    bool ended; /* `end` is valid: the task ran */
+};
+
+const char *wfe_run_address(const char *given, const struct wfe_step_config *config)
+{
+    const char *const candidates[] = {
+        given,
+        config ? config->containerd_addr : NULL,
+        getenv("WFE_CONTAINERD_ADDR"),
+        getenv("CONTAINERD_ADDRESS"),
+    };
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
+        if (candidates[i] && *candidates[i])
+            return candidates[i];
+    return WFE_STEP_DEFAULT_ADDRESS;
+}
+
+static int check_cancelled(const struct step_run *run, struct wfe_error *err)
+{
+    if (wfe_cancel_requested(run->options->cancel))
+        return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped before it ran");
+    return 0;
+}
+
+static int name_run(struct step_run *run, struct wfe_error *err)
+{
+    uint64_t random[2];
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        return wfe_error_system(err, errno, "random name for the container");
+    snprintf(run->id, sizeof run->id, "wfe-%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+    return 0;
+}
+
+static int connect_daemon(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    struct wfe_connect_options connect_options = {
+        .address = wfe_run_address(options->address, &run->step->config),
+        .namespace_ = options->namespace_,
+        .snapshotter = options->snapshotter,
+        .cancel = options->cancel,
+        .observer = options->observer,
+        .observer_context = options->observer_context,
+    };
+    wfe_progress_stage(options->progress, "connecting to %s", connect_options.address);
+    int r = wfe_connect(&connect_options, &run->session, err);
+    if (r < 0)
+        return r;
+    run->connected = true;
+    wfe_log(WFE_LOG_INFO, "connect", "containerd %s, %s/%s, at %s", run->session.version,
+        run->session.platform.os, run->session.platform.architecture, run->session.address);
+    return 0;
+}
+
+static int open_lease(struct step_run *run, struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    run->lease_made = true;
+    int r = wfe_lease_create_start(&run->session, run->id, &call, err);
+    if (r == 0)
+        r = wfe_lease_create_finish(call, err);
+    if (r < 0) {
+        wfe_error_prefix(err, "lease");
+        return r;
+    }
+    run->session.lease = run->id;
+    return 0;
+}
+
+static int find_image(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_step_config *config = &run->step->config;
+    wfe_progress_stage(run->options->progress, "image %s", config->image);
+    if (config->pull == WFE_PULL_ALWAYS)
+        wfe_log(WFE_LOG_WARN, "image", "pull: always: taken from containerd's image store as it is");
+    return wfe_image_resolve(&run->session, config->image, &run->image, err);
+}
+
+static int prepare_root(struct step_run *run, struct wfe_error *err)
+{
+    wfe_progress_stage(run->options->progress, "preparing the root file system");
+    run->snapshot_made = true;
+    int r = wfe_snapshot_prepare(
+        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
+    if (r < 0)
+        wfe_error_prefix(err, "root file system");
+    return r;
+}
+
+static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
+{
+    char **env = wfe_spec_env(&run->image.config, data, &run->step->config);
+    if (!env)
+        return wfe_error_nomem(err);
+    struct wfe_spec_options options = {
+        .namespace_ = run->session.namespace_, .container_id = run->id};
+    int r = wfe_spec_build(
+        &run->step->config, &run->image.config, env, &options, &run->spec, err);
+    wfe_spec_env_free(env);
+    if (r < 0)
+        return r;
+    const cJSON *process = cJSON_GetObjectItemCaseSensitive(run->spec, "process");
+    if (cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(process, "args")) == 0)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "nothing to run: neither run nor command is given, and image '%s' has no command of "
+            "its own",
+            run->image.name);
+    return 0;
+}
+
+static int create_container(struct step_run *run, struct wfe_error *err)
+{
+    struct wfe_container_options options = {
+        .id = run->id,
+        .image = run->image.name,
+        .step_name = run->name,
+        .spec = run->spec,
+    };
+    run->container_made = true;
+    return wfe_container_create(&run->session, &options, err);
+}
+
+static int open_io(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    struct wfe_task_io_options io = {
+        .kind = options->io,
+        .base_directory = options->io_directory,
+        .container_id = run->id,
+        .limit_bytes = run->step->config.output_limit_bytes,
+        .progress = options->progress,
+        .raw_directory = options->raw_directory,
+        .step_name = run->name,
+    };
+    if (!options->io_given)
+        io.kind = io.base_directory ? WFE_TASK_IO_FILE : WFE_TASK_IO_FIFO;
+    if (io.kind == WFE_TASK_IO_FIFO && !run->session.local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "the daemon at %s is remote: set WFE_IO_DIR to a directory that it sees under the "
+            "same path",
+            run->session.address);
+    if (!io.base_directory || io.kind == WFE_TASK_IO_FIFO)
+        io.base_directory = getenv("TMPDIR");
+    if (!io.base_directory || !*io.base_directory)
+        io.base_directory = "/tmp";
+    return wfe_task_io_open(&io, &run->io, err);
+}
+
+static int run_task(struct step_run *run, struct wfe_error *err)
+{
+    wfe_progress_stage(run->options->progress, "starting");
+    run->task_made = true;
+    int r = wfe_task_create(&run->session, run->id, run->root, run->io, err);
+    if (r < 0)
+        return r;
+    wfe_progress_stage(run->options->progress, "running");
+    struct wfe_task_limits limits = {
+        .timeout_ms = run->step->config.timeout_ms,
+        .grace_ms = run->step->config.grace_ms,
+    };
+    r = wfe_task_run(&run->session, run->id, &limits, &run->end, err);
+    run->ended = r == 0;
+    return r;
+}
+
+/* The way of a step, as far as it comes. */
+static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    int r = wfe_inputs_resolve(&run->step->config, data, options->bindings, options->binding_count,
+        options->store_path, &run->inputs, err);
+    if (r == 0)
+        r = name_run(run, err);
+    if (r == 0)
+        r = connect_daemon(run, err);
+    if (r == 0)
+        r = open_lease(run, err);
+    if (r == 0)
+        r = find_image(run, err);
+    if (r == 0)
+        r = wfe_inputs_apply(&run->session, &run->image, &run->inputs, options->progress,
+            &run->root_chain, err);
+    if (r == 0)
+        r = build_spec(run, data, err);
+    if (r == 0)
+        r = check_cancelled(run, err);
+    if (r == 0)
+        r = prepare_root(run, err);
+    if (r == 0)
+        r = create_container(run, err);
+    if (r == 0)
+        r = open_io(run, err);
+    if (r == 0)
+        r = check_cancelled(run, err);
+    if (r == 0)
+        r = run_task(run, err);
+    return r;
+}
+
+static void undone(const char *what, int r, const struct wfe_error *err)
+{
+    if (r < 0)
+        wfe_log(WFE_LOG_WARN, "unwind", "%s is left behind for now: %s", what, err->message);
+}
+
+/* Unmake in reverse what the daemon holds of the step. The order matters: without its container's
+ * record a task can't be deleted any more. */
+static void unwind(struct step_run *run)
+{
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (run->task_made) {
+        int r = wfe_task_delete(&run->session, run->id, &err);
+        undone("the task", r, &err);
+        if (r < 0)
+            return; /* a container that is deleted now would make its task immortal */
+    }
+    if (run->container_made) {
+        err = (struct wfe_error)WFE_ERROR_INIT;
+        undone("the container",
+            wfe_container_delete(&run->session, run->id, UNDO_TIMEOUT_MS, &err), &err);
+    }
+    if (run->snapshot_made) {
+        err = (struct wfe_error)WFE_ERROR_INIT;
+        undone("the snapshot",
+            wfe_snapshot_remove(&run->session, run->id, UNDO_TIMEOUT_MS, &err), &err);
+    }
+    if (run->lease_made) {
+        run->session.lease = NULL;
+        err = (struct wfe_error)WFE_ERROR_INIT;
+        undone("the lease",
+            wfe_lease_delete(&run->session, run->id, false, UNDO_TIMEOUT_MS, &err), &err);
+    }
+}
+
+static void release(struct step_run *run)
+{
+    wfe_task_io_free(run->io);
+    if (run->root)
+        protobuf_c_message_free_unpacked(&run->root->base, NULL);
+    cJSON_Delete(run->spec);
+    wfe_image_done(&run->image);
+    wfe_inputs_done(&run->inputs);
+    if (run->connected)
+        wfe_session_done(&run->session);
+}
+
+static enum wfe_outcome_kind judge_failure(const struct step_run *run, const struct wfe_error *err)
+{
+    if (err->kind == WFE_ERROR_CANCELLED)
+        return WFE_OUTCOME_CANCELLED;
+    if (run->task_made && !run->ended) {
+        switch (wfe_task_judge(err)) {
+        case WFE_TASK_NOT_RUNNABLE:
+            return WFE_OUTCOME_NOT_RUNNABLE;
+        case WFE_TASK_NOT_FOUND:
+            return WFE_OUTCOME_NOT_FOUND;
+        case WFE_TASK_REFUSED_OTHERWISE:
+            break;
+        }
+    }
+    return WFE_OUTCOME_FAILED;
+}
+
+/* How the step ended, when its task ran. */
+static void judge_end(const struct step_run *run, struct wfe_outcome *outcome)
+{
+    const struct wfe_task_end *end = &run->end;
+    struct wfe_error *err = &outcome->error;
+    if (end->cancelled) {
+        outcome->kind = WFE_OUTCOME_CANCELLED;
+        wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped on request");
+    } else if (end->timed_out) {
+        outcome->kind = WFE_OUTCOME_TIMED_OUT;
+        wfe_error_set(err, WFE_ERROR_TIMEOUT, ETIMEDOUT,
+            "container execution timed out after %" PRIu64 "ms", run->step->config.timeout_ms);
+    } else if (end->exit_status != 0) {
+        outcome->kind = WFE_OUTCOME_EXITED;
+        outcome->exit_code = (int)end->exit_status;
+        wfe_error_set(err, WFE_ERROR_SYSTEM, ECHILD, "container exited with code %u",
+            (unsigned)end->exit_status);
+    }
+}
+
+static int collect_output(struct step_run *run, cJSON **ret, struct wfe_error *err)
+{
+    struct wfe_task_output output;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    if (wfe_task_io_finish(run->io, &output, &failure) < 0)
+        wfe_log(WFE_LOG_WARN, "output", "%s", failure.message);
+    const struct wfe_stream_output *streams[] = {&output.stdout_output, &output.stderr_output};
+    static const char *const names[] = {"stdout", "stderr"};
+    for (int i = 0; i < 2; i++)
+        if (streams[i]->total_bytes > streams[i]->length)
+            wfe_log(WFE_LOG_WARN, "output",
+                "%s was cut in the result: %zu of %" PRIu64 " bytes (output_limit)", names[i],
+                streams[i]->length, streams[i]->total_bytes);
+    if (output.dropped_directives > 0)
+        wfe_log(WFE_LOG_WARN, "output", "%" PRIu64 " output directives beyond the limit dropped",
+            output.dropped_directives);
+    *ret = wfe_result_step_data(run->name, output.directives, &output.stdout_output,
+        &output.stderr_output, (int)run->end.exit_status);
+    cJSON_Delete(output.directives);
+    return *ret ? 0 : wfe_error_nomem(err);
+}
+
+/* ret_data: the step's output, NULL when its task never ran. */
+static void run_step(const struct wfe_step *step, const cJSON *data,
+    const struct wfe_run_options *options, struct wfe_outcome *ret, cJSON **ret_data)
+{
+    struct step_run run = {
+        .options = options, .step = step, .name = step->name ? step->name : "unknown"};
+    wfe_log_set_step(step->name);
+    wfe_progress_step(options->progress, step->name);
+    struct wfe_outcome outcome = {.kind = WFE_OUTCOME_DONE};
+    int r = run_stages(&run, data, &outcome.error);
+    if (r < 0)
+        outcome.kind = judge_failure(&run, &outcome.error);
+    if (run.connected)
+        unwind(&run);
+    if (run.ended) {
+        judge_end(&run, &outcome);
+        struct wfe_error err = WFE_ERROR_INIT;
+        if (collect_output(&run, ret_data, &err) < 0 && outcome.kind == WFE_OUTCOME_DONE) {
+            outcome.kind = WFE_OUTCOME_FAILED;
+            outcome.error = err;
+        }
+    }
+    if (outcome.kind != WFE_OUTCOME_DONE && step->name)
+        wfe_error_prefix(&outcome.error, "step '%s'", step->name);
+    release(&run);
+    wfe_log_set_step(NULL);
+    wfe_progress_step(options->progress, NULL);
+    *ret = outcome;
+}
+
+void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *options,
+    struct wfe_outcome *ret, cJSON **ret_output_data)
+{
+    struct wfe_outcome outcome = {.kind = WFE_OUTCOME_DONE};
+    cJSON *output_data = cJSON_CreateObject();
+    if (!output_data) {
+        outcome.kind = WFE_OUTCOME_FAILED;
+        wfe_error_nomem(&outcome.error);
+    }
+    for (size_t i = 0; i < workflow->step_count && outcome.kind == WFE_OUTCOME_DONE; i++) {
+        WFE_JSON cJSON *step_data = NULL;
+        run_step(&workflow->steps[i], workflow->data, options, &outcome, &step_data);
+        if (step_data && (wfe_result_merge(output_data, step_data) < 0 ||
+                             wfe_result_merge(workflow->data, step_data) < 0)) {
+            outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_FAILED};
+            wfe_error_nomem(&outcome.error);
+        }
+    }
+    *ret = outcome;
+    *ret_output_data = output_data;
+}

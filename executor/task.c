@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+#include "executor/task.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "libcommon/cleanup.h"
+#include "tasks.pb-c.h"
+
+/* A kill answers at once; a shim that hangs must not hang us. */
+#define KILL_TIMEOUT_MS 10000
+#define KILLED_TIMEOUT_MS 30000
+
+/* Tasks.Delete drains the output, which may take the daemon ten seconds by itself. */
+#define DELETE_TIMEOUT_MS 60000
+#define DELETE_TRIES 5
+
+/* How often the grace looks for a second request to stop. */
+#define GRACE_SLICE_MS 100
+
+/* A daemon that restarts is away for seconds. */
+#define RECONNECT_TIMEOUT_MS 60000
+#define RECONNECT_PAUSE_MS 200
+
+static const ProtobufCServiceDescriptor *const TASKS = &tasks__tasks__descriptor;
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void pause_ms(int64_t ms)
+{
+    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&pause, NULL);
+}
+
+enum wfe_task_refusal wfe_task_judge(const struct wfe_error *err)
+{
+    /* runc's words: exec: "NAME": REASON */
+    const char *text = err->message;
+    if (strstr(text, "exec format error"))
+        return WFE_TASK_NOT_RUNNABLE;
+    text = strstr(text, "exec: \"");
+    if (!text)
+        return WFE_TASK_REFUSED_OTHERWISE;
+    if (strstr(text, "permission denied") || strstr(text, "is a directory"))
+        return WFE_TASK_NOT_RUNNABLE;
+    if (strstr(text, "not found") || strstr(text, "no such file or directory"))
+        return WFE_TASK_NOT_FOUND;
+    return WFE_TASK_REFUSED_OTHERWISE;
+}
+
+int wfe_task_create(const struct wfe_session *session, const char *id,
+    const Snapshots__PrepareSnapshotResponse *root, const struct wfe_task_io *io,
+    struct wfe_error *err)
+{
+    Tasks__CreateTaskRequest request = TASKS__CREATE_TASK_REQUEST__INIT;
+    request.container_id = (char *)id;
+    request.rootfs = root->mounts;
+    request.n_rootfs = root->n_mounts;
+    request.stdout = (char *)wfe_task_io_stdout(io);
+    request.stderr = (char *)wfe_task_io_stderr(io);
+    struct wfe_rpc_context context = wfe_session_context(session);
+    /* Cancelled half-way, a task could appear after its clean-up. */
+    context.cancel = NULL;
+    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Create"},
+        &request.base, NULL, err);
+}
+
+static int start_wait(const struct wfe_session *session, const char *id,
+    struct wfe_cancel *cancel, struct wfe_rpc_call **ret, struct wfe_error *err)
+{
+    Tasks__WaitRequest request = TASKS__WAIT_REQUEST__INIT;
+    request.container_id = (char *)id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = cancel;
+    return wfe_rpc_start(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"},
+        &request.base, ret, err);
+}
+
+/* 0 with the status; -ETIMEDOUT with err untouched after wait_ms; else an error. */
+static int receive_status(
+    struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err)
+{
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    int r = wfe_rpc_receive(wait, wait_ms, &reply, err);
+    if (r < 0)
+        return r;
+    if (!reply)
+        return wfe_error_set(err, WFE_ERROR_CONTAINERD, EIO, "Tasks/Wait ended without an answer");
+    *ret_status = ((Tasks__WaitResponse *)reply)->exit_status;
+    return 0;
+}
+
+static int start_task(const struct wfe_session *session, const char *id, struct wfe_error *err)
+{
+    Tasks__StartRequest request = TASKS__START_REQUEST__INIT;
+    request.container_id = (char *)id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Start"},
+        &request.base, NULL, err);
+}
+
+/* A task that has exited, or is gone, is killed enough. */
+static int kill_task(
+    const struct wfe_session *session, const char *id, int signal_number, struct wfe_error *err)
+{
+    Tasks__KillRequest request = TASKS__KILL_REQUEST__INIT;
+    request.container_id = (char *)id;
+    request.signal = (uint32_t)signal_number;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    context.timeout_ms = KILL_TIMEOUT_MS;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Kill"},
+        &request.base, NULL, &failure);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0 && err)
+        *err = failure;
+    return r;
+}
+
+/* SIGTERM has been sent: wait out the grace, unless a second request cuts it short. */
+static int await_grace(const struct wfe_session *session, struct wfe_rpc_call *wait,
+    uint64_t grace_ms, uint32_t *ret_status, struct wfe_error *err)
+{
+    int64_t until = now_ms() + (int64_t)grace_ms;
+    for (;;) {
+        int64_t left = until - now_ms();
+        if (left <= 0 || wfe_cancel_count(session->cancel) > 1)
+            return -ETIMEDOUT;
+        int r = receive_status(
+            wait, left < GRACE_SLICE_MS ? left : GRACE_SLICE_MS, ret_status, err);
+        if (r != -ETIMEDOUT)
+            return r;
+    }
+}
+
+static int stop_task(const struct wfe_session *session, const char *id, uint64_t grace_ms,
+    uint32_t *ret_status, struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *wait = NULL;
+    int r = start_wait(session, id, NULL, &wait, err);
+    if (r < 0)
+        return r;
+    if (grace_ms > 0) {
+        r = kill_task(session, id, SIGTERM, err);
+        if (r < 0)
+            return r;
+        r = await_grace(session, wait, grace_ms, ret_status, err);
+        if (r != -ETIMEDOUT)
+            return r;
+    }
+    r = kill_task(session, id, SIGKILL, err);
+    if (r < 0)
+        return r;
+    r = receive_status(wait, KILLED_TIMEOUT_MS, ret_status, err);
+    if (r == -ETIMEDOUT)
+        return wfe_error_set(err, WFE_ERROR_CONTAINERD, ETIMEDOUT,
+            "the task did not end within %d s of SIGKILL", KILLED_TIMEOUT_MS / 1000);
+    return r;
+}
+
+/* The daemon went away while the task runs on: ask again until it answers. */
+static int wait_again(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call **wait, int64_t lost_since_ms, struct wfe_error *failure)
+{
+    if (now_ms() - lost_since_ms > RECONNECT_TIMEOUT_MS)
+        return -failure->errnum;
+    wfe_rpc_call_free(wfe_steal(wait));
+    pause_ms(RECONNECT_PAUSE_MS);
+    *failure = (struct wfe_error)WFE_ERROR_INIT;
+    return start_wait(session, id, session->cancel, wait, failure);
+}
+
+/* Until the task ends by itself: 0; its time is up: -ETIMEDOUT; we were asked to stop:
+ * -ECANCELED; else an error. Only the last sets err. */
+static int await_end(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call **wait, uint64_t timeout_ms, uint32_t *ret_status, struct wfe_error *err)
+{
+    int64_t until = now_ms() + (int64_t)timeout_ms;
+    int64_t lost_since_ms = 0;
+    for (;;) {
+        int64_t left = -1;
+        if (timeout_ms > 0) {
+            left = until - now_ms();
+            if (left <= 0)
+                return -ETIMEDOUT;
+        }
+        struct wfe_error failure = WFE_ERROR_INIT;
+        int r = receive_status(*wait, left, ret_status, &failure);
+        if (r == 0 || (r == -ETIMEDOUT && failure.kind == WFE_ERROR_NONE) || r == -ECANCELED)
+            return r;
+        if (r == -EAGAIN && failure.kind == WFE_ERROR_CONTAINERD) {
+            if (lost_since_ms == 0)
+                lost_since_ms = now_ms();
+            r = wait_again(session, id, wait, lost_since_ms, &failure);
+        }
+        if (r < 0) {
+            if (err)
+                *err = failure;
+            return -EIO;
+        }
+    }
+}
+
+int wfe_task_run(const struct wfe_session *session, const char *id,
+    const struct wfe_task_limits *limits, struct wfe_task_end *ret, struct wfe_error *err)
+{
+    /* In flight before the start: a task that ends at once must find its waiter. */
+    WFE_RPC_CALL struct wfe_rpc_call *wait = NULL;
+    int r = start_wait(session, id, session->cancel, &wait, err);
+    if (r < 0)
+        return r;
+    r = start_task(session, id, err);
+    if (r < 0)
+        return r;
+    struct wfe_task_end end = {0};
+    r = await_end(session, id, &wait, limits->timeout_ms, &end.exit_status, err);
+    end.timed_out = r == -ETIMEDOUT;
+    end.cancelled = r == -ECANCELED;
+    if (end.timed_out || end.cancelled)
+        r = stop_task(session, id, limits->grace_ms, &end.exit_status, err);
+    if (r < 0)
+        return r;
+    *ret = end;
+    return 0;
+}
+
+int wfe_task_delete(const struct wfe_session *session, const char *id, struct wfe_error *err)
+{
+    Tasks__DeleteTaskRequest request = TASKS__DELETE_TASK_REQUEST__INIT;
+    request.container_id = (char *)id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    context.timeout_ms = DELETE_TIMEOUT_MS;
+    for (int tries = 1;; tries++) {
+        struct wfe_error failure = WFE_ERROR_INIT;
+        int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Delete"},
+            &request.base, NULL, &failure);
+        if (r == 0 || r == -ENOENT)
+            return 0;
+        if (tries == DELETE_TRIES) {
+            if (err)
+                *err = failure;
+            return r;
+        }
+        /* It still runs, or the daemon is away for a moment. */
+        uint32_t status;
+        if (r != -EBUSY || stop_task(session, id, 0, &status, NULL) < 0)
+            pause_ms(RECONNECT_PAUSE_MS);
+    }
+}

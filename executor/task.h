@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_TASK_H
+#define WFE_EXECUTOR_TASK_H
+
+/*
+ * The task of a container: created, started, awaited, stopped in order (SIGTERM, grace,
+ * SIGKILL), deleted.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "executor/connect.h"
+#include "executor/task_io.h"
+#include "snapshots.pb-c.h"
+
+/* How a task ended. */
+struct wfe_task_end {
+    uint32_t exit_status; /* the container's own; 128+n when a signal killed it */
+    bool timed_out;       /* we stopped it for its time limit */
+    bool cancelled;       /* we stopped it because the session's token asked */
+};
+
+/* Why a command can't be run, as far as the daemon's words tell. */
+enum wfe_task_refusal {
+    WFE_TASK_REFUSED_OTHERWISE,
+    WFE_TASK_NOT_RUNNABLE, /* 126: there, but not executable */
+    WFE_TASK_NOT_FOUND,    /* 127 */
+};
+
+/* Judge a failure of wfe_task_create() or wfe_task_run(). */
+enum wfe_task_refusal wfe_task_judge(const struct wfe_error *err);
+
+/* Create the task of container `id` on the mounts of its snapshot. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_task_create(const struct wfe_session *session, const char *id,
+    const Snapshots__PrepareSnapshotResponse *root, const struct wfe_task_io *io,
+    struct wfe_error *err);
+
+struct wfe_task_limits {
+    uint64_t timeout_ms; /* from its start; 0: none */
+    uint64_t grace_ms;   /* between SIGTERM and SIGKILL */
+};
+
+/*
+ * Start the task and wait for its end: by itself, by its time limit, or because the
+ * session's token asked; the latter two stop it first. A second request through the token cuts
+ * the grace short. A connection that is lost meanwhile is taken up again.
+ * Errors: WFE_ERROR_CONTAINERD (it may still run then: wfe_task_delete ends it).
+ */
+int wfe_task_run(const struct wfe_session *session, const char *id,
+    const struct wfe_task_limits *limits, struct wfe_task_end *ret, struct wfe_error *err);
+
+/* Delete it, killing it first when it still runs; one that is gone already is success.
+ * Never cancelled by the session's token. */
+int wfe_task_delete(const struct wfe_session *session, const char *id, struct wfe_error *err);
+
+#endif

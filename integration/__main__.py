@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Runs the integration tests, the files spread over a few processes that share one daemon.
+
+    python3 integration [-k PATTERN] [--build DIR] [--jobs N] [FILE...]
+"""
+
+import argparse
+import concurrent.futures
+import glob
+import json
+import os
+import subprocess
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class CountingResult(unittest.TextTestResult):
+    """Names of the tests by their end. A test with several failed parts counts once."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.started = []
+
+    def startTest(self, test):
+        self.started.append(test.id())
+        super().startTest(test)
+
+    def summary(self):
+        def test_of(case):
+            return getattr(case, "test_case", case).id()
+
+        failed = {test_of(case) for case, _ in self.failures + self.errors}
+        failed |= {test_of(case) for case in self.unexpectedSuccesses}
+        skipped = {test_of(case): reason for case, reason in self.skipped}
+        passed = [name for name in self.started if name not in failed and name not in skipped]
+        return {"passed": passed, "failed": sorted(failed), "skipped": skipped}
+
+
+def run_file(name, patterns):
+    """Runs one file in this process; the summary goes to the descriptor in WFE_SUMMARY_FD."""
+    loader = unittest.TestLoader()
+    if patterns:
+        loader.testNamePatterns = [pattern if "*" in pattern else f"*{pattern}*"
+                                   for pattern in patterns]
+    suite = loader.loadTestsFromName(name)
+    runner = unittest.TextTestRunner(stream=sys.stdout, verbosity=2, resultclass=CountingResult)
+    result = runner.run(suite)
+    with open(int(os.environ["WFE_SUMMARY_FD"]), "w", encoding="utf-8") as file:
+        json.dump(result.summary(), file)
+
+
+def run_file_apart(name, patterns, environment):
+    reader, writer = os.pipe()
+    command = [sys.executable, HERE, "--worker", name]
+    for pattern in patterns:
+        command += ["-k", pattern]
+    started = time.monotonic()
+    with os.fdopen(reader, encoding="utf-8") as summary:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=[writer],
+                env={**environment, "WFE_SUMMARY_FD": str(writer)})
+        finally:
+            os.close(writer)
+        output, _ = process.communicate()
+        text = summary.read()
+    if not text:
+        return {"passed": [], "failed": [name + " (ended before its time)"], "skipped": {}}, output
+    elapsed = time.monotonic() - started
+    return json.loads(text), f"{output.rstrip()}\n[{name}: {elapsed:.1f} s]\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-k", action="append", default=[], dest="patterns", metavar="PATTERN",
+                        help="only tests whose name holds PATTERN")
+    parser.add_argument("--build", metavar="DIR", help="the build folder with the programs")
+    parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), metavar="N")
+    parser.add_argument("--summary", metavar="FILE", help="write the tests' names by their end")
+    parser.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
+    parser.add_argument("files", nargs="*", metavar="FILE")
+    arguments = parser.parse_args()
+    sys.path.insert(0, HERE)
+    sys.dont_write_bytecode = True
+    if arguments.build:
+        os.environ["WFE_BUILD_DIR"] = os.path.abspath(arguments.build)
+    if arguments.worker:
+        run_file(arguments.worker, arguments.patterns)
+        return
+
+    files = arguments.files or sorted(glob.glob(os.path.join(HERE, "test_*.py")))
+    names = [os.path.splitext(os.path.basename(path))[0] for path in files]
+    from harness import Session
+    session = Session.get()
+    environment = {**os.environ, "WFE_CONTAINERD_ADDR": session.address,
+                   "WFE_BUILD_DIR": session.build_dir, "PYTHONDONTWRITEBYTECODE": "1"}
+    total = {"passed": [], "failed": [], "skipped": {}}
+    with concurrent.futures.ThreadPoolExecutor(max(arguments.jobs, 1)) as pool:
+        running = [pool.submit(run_file_apart, name, arguments.patterns, environment)
+                   for name in names]
+        for future in concurrent.futures.as_completed(running):
+            summary, output = future.result()
+            print(output, flush=True)
+            total["passed"] += summary["passed"]
+            total["failed"] += summary["failed"]
+            total["skipped"].update(summary["skipped"])
+
+    for name in total["failed"]:
+        print(f"FAILED {name}")
+    for name, reason in total["skipped"].items():
+        print(f"skipped {name}: {reason}")
+    if arguments.summary:
+        with open(arguments.summary, "w", encoding="utf-8") as file:
+            json.dump(total, file)
+    print(f"{len(total['passed'])} passed, {len(total['failed'])} failed, "
+          f"{len(total['skipped'])} skipped")
+    sys.exit(1 if total["failed"] or not total["passed"] else 0)
+
+
+if __name__ == "__main__":
+    main()

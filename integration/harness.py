@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: MIT
+"""What every integration test stands on: a daemon, a namespace, an image, and a look for leaks.
+
+The daemon is $WFE_CONTAINERD_ADDR when that is set, else a private one that is started for the
+whole run. The programs come from $WFE_BUILD_DIR, else from the first build folder that has them.
+
+Each test gets a containerd namespace of its own with the test image in it, and a scratch
+directory that is also its TMPDIR, HOME and artifact store. At its end nothing may be left in the
+daemon but the image, its layers and the artifacts.
+"""
+
+import atexit
+import collections
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import unittest
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+IMAGE = "localhost/busybox:latest"
+
+Outcome = collections.namedtuple("Outcome", "status result stderr stdout")
+
+
+def repository_file(*parts):
+    return os.path.join(REPOSITORY, *parts)
+
+
+def find_build_dir():
+    candidates = [repository_file(name) for name in ("build-gcc", "build-clang", "build")]
+    if "WFE_BUILD_DIR" in os.environ:
+        candidates = [os.path.abspath(os.environ["WFE_BUILD_DIR"])]
+    for path in candidates:
+        if os.path.exists(os.path.join(path, "executor", "wfe-containerd")):
+            return path
+    raise unittest.SkipTest("wfe-containerd is not built: " + ", ".join(candidates))
+
+
+class Session:
+    """What all tests of one run share: programs, daemon, image."""
+
+    _current = None
+
+    @classmethod
+    def get(cls):
+        if cls._current is None:
+            cls._current = cls()
+        return cls._current
+
+    def __init__(self):
+        self.build_dir = find_build_dir()
+        self.executor = os.path.join(self.build_dir, "executor", "wfe-containerd")
+        self.artifactfs = os.path.join(self.build_dir, "artifactfs", "wfe-artifactfs")
+        self.scratch = tempfile.mkdtemp(prefix="wfe-it-", dir="/tmp")
+        atexit.register(self.close)
+        self.daemon_dir = None
+        self.address = os.environ.get("WFE_CONTAINERD_ADDR")
+        if not self.address:
+            self._start_daemon()
+        self.image_dir = os.path.join(self.scratch, "image")
+        self.image_archive = os.path.join(self.scratch, "image.tar")
+        for output in (self.image_dir, self.image_archive):
+            subprocess.run([repository_file("scripts", "make-busybox-image"), output], check=True)
+        self._namespaces = 0
+
+    def _start_daemon(self):
+        self.daemon_dir = os.path.join(self.scratch, "daemon")
+        self._containerd_dev("start")
+        self.address = os.path.join(self.daemon_dir, "containerd.sock")
+
+    def _containerd_dev(self, command):
+        subprocess.run([repository_file("scripts", "containerd-dev"), "--dir", self.daemon_dir,
+                        command], check=True, stdin=subprocess.DEVNULL)
+
+    def close(self):
+        if self.daemon_dir:
+            self._containerd_dev("stop")
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def new_namespace(self):
+        self._namespaces += 1
+        return f"wfe-test-{os.getpid()}-{self._namespaces}"
+
+    def ctr_address(self):
+        """ctr wants a path, without the scheme of a URL."""
+        return self.address.removeprefix("unix://")
+
+
+def clean_environment():
+    """The caller's environment without anything that the programs would heed."""
+    return {name: value for name, value in os.environ.items()
+            if not name.startswith(("WFE_", "CONTAINERD_", "XDG_")) and name != "NO_COLOR"}
+
+
+class IntegrationTest(unittest.TestCase):
+    maxDiff = 4000
+
+    @classmethod
+    def setUpClass(cls):
+        cls.session = Session.get()
+
+    def setUp(self):
+        self.namespace = self.session.new_namespace()
+        self.tmp = tempfile.mkdtemp(prefix="t-", dir=self.session.scratch)
+        self.addCleanup(shutil.rmtree, self.tmp, ignore_errors=True)
+        self.temp_dir = self.path("tmp")
+        os.mkdir(self.temp_dir)
+        self.store = self.path("store")
+        self.environment = {
+            **clean_environment(),
+            "WFE_CONTAINERD_ADDR": self.session.address,
+            "WFE_ARTIFACT_STORE": self.store,
+            "TMPDIR": self.temp_dir,
+            "HOME": self.tmp,
+        }
+        # Cleanups run in the order opposite to this one.
+        self.addCleanup(self._remove_namespace)
+        self.addCleanup(self.assert_nothing_left)
+        self.ctr("images", "import", self.session.image_archive)
+
+    # Programs
+
+    def path(self, *parts):
+        return os.path.join(self.tmp, *parts)
+
+    def write(self, name, content, mode=0o644):
+        path = self.path(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.chmod(path, mode)
+        return path
+
+    def ctr(self, *arguments, check=True, timeout=60):
+        """Runs ctr in the test's namespace and returns its output."""
+        process = subprocess.run(
+            ["ctr", "--address", self.session.ctr_address(), "--namespace", self.namespace,
+             *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, timeout=timeout)
+        if check and process.returncode != 0:
+            self.fail(f"ctr {' '.join(arguments)}: {process.stderr}")
+        return process.stdout
+
+    def executor_command(self, *arguments, global_options=()):
+        return [self.session.executor, "--namespace", self.namespace, *global_options,
+                *arguments]
+
+    def executor(self, *arguments, global_options=(), env=None, data=b"", timeout=120):
+        """Runs wfe-containerd; returns a CompletedProcess with text in stdout and stderr."""
+        return self._run(self.executor_command(*arguments, global_options=global_options),
+                         env, data, timeout)
+
+    def artifactfs(self, *arguments, env=None, data=b"", timeout=120):
+        return self._run([self.session.artifactfs, *arguments], env, data, timeout)
+
+    def _run(self, command, env, data, timeout):
+        process = subprocess.run(
+            command, env={**self.environment, **(env or {})}, input=data, cwd=self.tmp,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+        process.stdout = process.stdout.decode(errors="replace")
+        process.stderr = process.stderr.decode(errors="replace")
+        return process
+
+    def step_file(self, document, name="step.yaml"):
+        """JSON is YAML: a mapping is written as it, text as it stands."""
+        text = document if isinstance(document, str) else json.dumps(document)
+        return self.write(name, text)
+
+    def run_arguments(self, document, data=None, options=()):
+        arguments = ["run", *options]
+        if data is not None:
+            arguments += ["--data", self.write("data.json", json.dumps(data))]
+        return [*arguments, self.step_file(document)]
+
+    def run_step(self, document, data=None, options=(), env=None, global_options=(),
+                 timeout=120):
+        """Runs a document; the outcome's result is None when stdout was no JSON object."""
+        process = self.executor(*self.run_arguments(document, data, options), env=env,
+                                global_options=global_options, timeout=timeout)
+        try:
+            result = json.loads(process.stdout)
+        except ValueError:
+            result = None
+        return Outcome(process.returncode, result, process.stderr, process.stdout)
+
+    def start_step(self, document, data=None, options=(), env=None, global_options=()):
+        """Starts wfe-containerd and returns its Popen, with pipes of bytes."""
+        process = subprocess.Popen(
+            self.executor_command(*self.run_arguments(document, data, options),
+                                  global_options=global_options),
+            env={**self.environment, **(env or {})}, cwd=self.tmp, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(self._end, process)
+        return process
+
+    @staticmethod
+    def _end(process):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def succeed(self, document, data=None, options=(), env=None, global_options=()):
+        """Runs a document that must proceed; returns its output_data."""
+        outcome = self.run_step(document, data, options, env, global_options)
+        self.assertEqual(outcome.status, 0, outcome.stderr + outcome.stdout)
+        self.assertIs(outcome.result["proceed"], True)
+        return outcome.result["output_data"]
+
+    def put(self, path, name):
+        """Puts an artifact into the store; returns the data object that refers to it."""
+        process = self.artifactfs("put", "--name", name, path)
+        self.assertEqual(process.returncode, 0, process.stderr)
+        return json.loads(process.stdout)
+
+    def make_tree(self, name, files):
+        """A directory of files: {relative path: content}."""
+        for relative, content in files.items():
+            self.write(os.path.join(name, relative), content)
+        return self.path(name)
+
+    # Leaks
+
+    def leaks(self):
+        """What the daemon and this machine still hold for the test's namespace."""
+        found = []
+
+        def listed(what, *arguments):
+            for line in self.ctr(*arguments).split("\n"):
+                if line.strip():
+                    found.append(f"{what}: {line.strip()}")
+
+        listed("task", "tasks", "list", "--quiet")
+        listed("container", "containers", "list", "--quiet")
+        listed("lease", "leases", "list", "--quiet")
+        listed("unfinished upload", "content", "active", "--quiet")
+        for line in self.ctr("snapshots", "list").split("\n")[1:]:
+            if line.strip() and not line.rstrip().endswith("Committed"):
+                found.append(f"snapshot: {line.strip()}")
+        found += [f"shim: {command}" for command in shims_of(self.namespace)]
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            found += [f"mount: {line.strip()}" for line in mounts if self.namespace in line]
+        for folder, folders, files in os.walk(self.temp_dir):
+            found += [f"temporary file: {os.path.join(folder, name)}" for name in folders + files]
+        found += [f"cgroup: {path}" for path in container_cgroups(self.namespace)]
+        return found
+
+    def assert_nothing_left(self):
+        """A shim ends a moment after its task was deleted, so this looks for a while."""
+        deadline = time.monotonic() + 5
+        found = self.leaks()
+        while found and time.monotonic() < deadline:
+            time.sleep(0.05)
+            found = self.leaks()
+        self.assertEqual(found, [], "left behind")
+
+    def _remove_namespace(self):
+        for task in self.ctr("tasks", "list", "--quiet", check=False).split():
+            self.ctr("tasks", "delete", "--force", task, check=False)
+        for container in self.ctr("containers", "list", "--quiet", check=False).split():
+            self.ctr("containers", "delete", container, check=False)
+        for lease in self.ctr("leases", "list", "--quiet", check=False).split():
+            self.ctr("leases", "delete", lease, check=False)
+        images = self.ctr("images", "list", "--quiet", check=False).split()
+        if images:
+            self.ctr("images", "remove", "--sync", *images, check=False)
+        for folder in cgroup_folders(self.namespace):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass
+        shutil.rmtree(f"/run/containerd/runc/{self.namespace}", ignore_errors=True)
+
+
+def shims_of(namespace):
+    """Command lines of the shims of a namespace; a zombie has none."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                arguments = file.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if "containerd-shim" in arguments[0] and namespace in arguments:
+            found.append(" ".join(arguments))
+    return found
+
+
+def cgroup_folders(namespace):
+    root = "/sys/fs/cgroup"
+    candidates = [root] + [os.path.join(root, name) for name in sorted(os.listdir(root))]
+    paths = [os.path.join(folder, namespace) for folder in candidates]
+    return [path for path in paths if os.path.isdir(path)]
+
+
+def container_cgroups(namespace):
+    return [os.path.join(folder, name) for folder in cgroup_folders(namespace)
+            for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]

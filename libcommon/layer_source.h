@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_LIBCOMMON_LAYER_SOURCE_H
+#define WFE_LIBCOMMON_LAYER_SOURCE_H
+
+/*
+ * What a layer is made of: the entries of an archive or of a directory, one after the
+ * other, in two passes that give the same.
+ *
+ * A source reports names and numbers as it finds them; what becomes of them is decided by
+ * libcommon/layer_plan.h and libcommon/layer_xattrs.h.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "libcommon/error.h"
+#include "libcommon/layer_xattrs.h"
+
+enum wfe_layer_kind {
+    WFE_LAYER_FILE,
+    WFE_LAYER_DIRECTORY,
+    WFE_LAYER_SYMLINK,
+    WFE_LAYER_HARDLINK,
+    WFE_LAYER_FIFO,
+    WFE_LAYER_DEVICE,
+    WFE_LAYER_OTHER, /* a socket, or what the format alone knows */
+};
+
+/* Strings are views that hold until the source's next call. */
+struct wfe_layer_entry {
+    enum wfe_layer_kind kind;
+    const char *name;   /* NULL: the source can't tell it */
+    const char *target; /* of links, else NULL */
+    uint32_t mode;      /* 07777 */
+    int64_t uid;
+    int64_t gid;
+    int64_t mtime_s;
+    /* Bytes that read() gives, of a hard link too; unless size_known, they must be counted. */
+    uint64_t size_bytes;
+    bool size_known;
+    bool encrypted;
+    uint64_t version; /* another number when the entry was changed between the passes */
+};
+
+struct wfe_layer_source;
+
+struct wfe_layer_source_ops {
+    /* Returns 1, 0 at the end, or -errno with err set. */
+    int (*next)(struct wfe_layer_source *source, struct wfe_layer_entry *ret,
+        struct wfe_error *err);
+    /* Adds the xattrs of the entry that next() gave, which is a file or directory. */
+    int (*read_xattrs)(struct wfe_layer_source *source, struct wfe_layer_xattrs *xattrs,
+        struct wfe_error *err);
+    /* The next bytes of that entry, holes as zeros, into a view that holds until the next
+     * call; *ret_length 0 at the end. */
+    int (*read)(struct wfe_layer_source *source, const void **ret_data, size_t *ret_length,
+        struct wfe_error *err);
+    /* Back to the first entry. */
+    int (*rewind)(struct wfe_layer_source *source, struct wfe_error *err);
+    void (*free)(struct wfe_layer_source *source);
+};
+
+/* The head of each kind of source. */
+struct wfe_layer_source {
+    const struct wfe_layer_source_ops *ops;
+};
+
+/*
+ * The archive or the directory at path. Errors: WFE_ERROR_ARCHIVE (a file that is not an
+ * archive), WFE_ERROR_INPUT (neither file nor directory), WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
+ */
+int wfe_layer_source_open(const char *path, struct wfe_layer_source **ret, struct wfe_error *err);
+
+/* The archive behind fd, which the source takes, on failure too. */
+int wfe_archive_source_new(int fd, struct wfe_layer_source **ret, struct wfe_error *err);
+
+/* What is below the directory fd, which the source takes, on failure too. */
+int wfe_directory_source_new(int fd, struct wfe_layer_source **ret, struct wfe_error *err);
+
+/* The regular file fd alone, as `name` (borrowed); the source takes fd, on failure too. */
+int wfe_file_source_new(
+    int fd, const char *name, struct wfe_layer_source **ret, struct wfe_error *err);
+
+static inline void wfe_cleanup_layer_source(struct wfe_layer_source **source)
+{
+    if (*source)
+        (*source)->ops->free(*source);
+}
+#define WFE_LAYER_SOURCE __attribute__((cleanup(wfe_cleanup_layer_source)))
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#include "libcommon/store_meta.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cjson/cJSON.h>
+
+#include "libcommon/cleanup.h"
+#include "libcommon/file.h"
+#include "libcommon/layer.h"
+
+/* The last second of the year 9999. */
+#define MAX_SECONDS INT64_C(253402300799)
+
+struct timespec wfe_lifetime_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now;
+}
+
+bool wfe_lifetime_expired(const struct wfe_lifetime *lifetime, struct timespec now)
+{
+    if (lifetime->expires.tv_sec != now.tv_sec)
+        return lifetime->expires.tv_sec < now.tv_sec;
+    return lifetime->expires.tv_nsec <= now.tv_nsec;
+}
+
+static struct timespec later(struct timespec from, int64_t seconds)
+{
+    if (from.tv_sec > MAX_SECONDS)
+        from.tv_sec = MAX_SECONDS;
+    if (seconds > MAX_SECONDS - from.tv_sec)
+        seconds = MAX_SECONDS - from.tv_sec;
+    if (seconds < 0)
+        seconds = 0;
+    from.tv_sec += seconds;
+    return from;
+}
+
+void wfe_lifetime_begin(int64_t expiry_s, struct wfe_lifetime *ret)
+{
+    struct timespec now = wfe_lifetime_now();
+    *ret = (struct wfe_lifetime){.created = now, .expires = later(now, expiry_s)};
+}
+
+static bool read_number(const cJSON *object, const char *key, double max, double *ret)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (!cJSON_IsNumber(item))
+        return false;
+    double value = item->valuedouble;
+    if (!isfinite(value) || value < 0 || value > max)
+        return false;
+    *ret = value;
+    return true;
+}
+
+static bool read_time(const cJSON *document, const char *key, struct timespec *ret)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(document, key);
+    double seconds;
+    double nanos;
+    if (!read_number(item, "secs_since_epoch", (double)MAX_SECONDS, &seconds))
+        return false;
+    if (!read_number(item, "nanos_since_epoch", 999999999, &nanos))
+        return false;
+    *ret = (struct timespec){.tv_sec = (time_t)seconds, .tv_nsec = (long)nanos};
+    return true;
+}
+
+void wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
+    const struct timespec *modified, struct wfe_lifetime *ret)
+{
+    *ret = (struct wfe_lifetime){
+        .created = *modified, .expires = later(*modified, WFE_STORE_DEFAULT_EXPIRY_S)};
+    struct wfe_store_path path = wfe_store_meta_path(digest);
+    WFE_FREE char *text = NULL;
+    size_t length;
+    if (wfe_store_read(store, path.text, WFE_STORE_DOCUMENT_MAX_BYTES, &text, &length) < 0)
+        return;
+    WFE_JSON cJSON *document = cJSON_ParseWithLength(text, length);
+    struct wfe_lifetime read = {.recorded = true};
+    if (read_time(document, "created_at", &read.created) &&
+        read_time(document, "expires_at", &read.expires))
+        *ret = read;
+}
+
+int wfe_meta_write(struct wfe_store *store, const struct wfe_digest *digest,
+    const struct wfe_lifetime *lifetime, struct wfe_error *err)
+{
+    char text[256];
+    int length = snprintf(text, sizeof text,
+        "{\"created_at\":{\"secs_since_epoch\":%lld,\"nanos_since_epoch\":%ld},"
+        "\"expires_at\":{\"secs_since_epoch\":%lld,\"nanos_since_epoch\":%ld}}\n",
+        (long long)lifetime->created.tv_sec, lifetime->created.tv_nsec,
+        (long long)lifetime->expires.tv_sec, lifetime->expires.tv_nsec);
+    char name[WFE_DIGEST_HEX_LENGTH + sizeof ".json"];
+    snprintf(name, sizeof name, "%s.json", wfe_digest_hex(digest));
+    return wfe_store_replace(store, WFE_STORE_META, name, text, (size_t)length, err);
+}
+
+/* Where a POSIX tar has "ustar" in its first header. */
+#define TAR_MAGIC_OFFSET 257
+
+static const char *media_type_of(const unsigned char *head, size_t length)
+{
+    if (length >= 2 && memcmp(head, "\x1f\x8b", 2) == 0)
+        return WFE_LAYER_MEDIA_TYPE_GZIP;
+    if (length >= 4 && memcmp(head, "\x28\xb5\x2f\xfd", 4) == 0)
+        return WFE_LAYER_MEDIA_TYPE_ZSTD;
+    return WFE_LAYER_MEDIA_TYPE_TAR;
+}
+
+static bool looks_like_document(const unsigned char *head, size_t length, uint64_t size_bytes)
+{
+    if (length == 0 || head[0] != '{' || size_bytes > WFE_STORE_DOCUMENT_MAX_BYTES)
+        return false;
+    return length < TAR_MAGIC_OFFSET + 5 || memcmp(head + TAR_MAGIC_OFFSET, "ustar", 5) != 0;
+}
+
+int wfe_blob_examine(struct wfe_store *store, const struct wfe_digest *digest, struct wfe_blob *ret)
+{
+    struct stat st;
+    WFE_CLOSE int fd = wfe_store_open_blob(store, digest, &st);
+    if (fd < 0)
+        return fd;
+    unsigned char head[512];
+    ssize_t length = wfe_read_full(fd, head, sizeof head);
+    if (length < 0)
+        return (int)length;
+    struct wfe_blob blob = {
+        .size_bytes = (uint64_t)st.st_size,
+        .modified = st.st_mtim,
+        .media_type = media_type_of(head, (size_t)length),
+    };
+    wfe_meta_read(store, digest, &blob.modified, &blob.lifetime);
+    blob.is_document =
+        !blob.lifetime.recorded && looks_like_document(head, (size_t)length, blob.size_bytes);
+    *ret = blob;
+    return 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_LIBCOMMON_STORE_META_H
+#define WFE_LIBCOMMON_STORE_META_H
+
+/* Within the store: meta/HEX.json, when an artifact was made and when it ends; and what a blob is.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "libcommon/store_layout.h"
+
+struct wfe_lifetime {
+    struct timespec created;
+    struct timespec expires;
+    bool recorded; /* false: there was no metadata that could be read */
+};
+
+struct timespec wfe_lifetime_now(void);
+bool wfe_lifetime_expired(const struct wfe_lifetime *lifetime, struct timespec now);
+
+/* now, and expiry_s from now, held within the years that every reader can tell. */
+void wfe_lifetime_begin(int64_t expiry_s, struct wfe_lifetime *ret);
+
+/*
+ * What meta/HEX.json says; unknown keys are ignored. A file that is missing or can't be read as
+ * metadata means: made at `modified`, to end after the default expiry.
+ */
+void wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
+    const struct timespec *modified, struct wfe_lifetime *ret);
+
+/* Errors: WFE_ERROR_SYSTEM. */
+int wfe_meta_write(struct wfe_store *store, const struct wfe_digest *digest,
+    const struct wfe_lifetime *lifetime, struct wfe_error *err);
+
+struct wfe_blob {
+    uint64_t size_bytes;
+    struct timespec modified;
+    struct wfe_lifetime lifetime;
+    const char *media_type; /* a layer's, by the first bytes; static */
+    bool is_document;       /* a manifest or config (JSON without metadata), no artifact */
+};
+
+/* Returns 0, -ENOENT, or -errno. */
+int wfe_blob_examine(
+    struct wfe_store *store, const struct wfe_digest *digest, struct wfe_blob *ret);
+
+#endif

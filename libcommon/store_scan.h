@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_LIBCOMMON_STORE_SCAN_H
+#define WFE_LIBCOMMON_STORE_SCAN_H
+
+/*
+ * Within the store: one pass over a tar, plain or below gzip or zstd, that copies it,
+ * hashes both the bytes and the tar inside, and finds what is malformed or cut off:
+ * wrong checksums of headers or of the compression, an entry that falls short, a
+ * compressed stream without its end, a tar without its end-of-archive block (POSIX.1-2017,
+ * pax, "ustar Interchange Format").
+ *
+ * Names and types of the entries are not judged: what may enter an image is the layer
+ * writer's policy (libcommon/layer.h), and an artifact can be mounted without it.
+ */
+
+#include <stdint.h>
+
+#include "libcommon/archive.h"
+#include "libcommon/digest.h"
+#include "libcommon/error.h"
+
+struct wfe_scan_result {
+    struct wfe_digest digest;  /* of the bytes read */
+    struct wfe_digest diff_id; /* of the tar inside */
+    uint64_t size_bytes;
+};
+
+/*
+ * Read `in` to its end; out is a descriptor that gets a copy, or -1. form is one of the
+ * three tars.
+ * Errors: WFE_ERROR_ARCHIVE, WFE_ERROR_LIMIT (a tar above WFE_LAYER_MAX_TAR_BYTES),
+ * WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
+ */
+int wfe_scan_tar(int in, int out, enum wfe_archive_form form, struct wfe_scan_result *ret,
+    struct wfe_error *err);
+
+#endif
