@@ -125,7 +125,7 @@ int wfe_inputs_resolve(const struct wfe_step_config *config, const cJSON *data,
             r = wfe_error_nomem(err);
             break;
         }
-        const char *source;
+        const char *source = NULL;
         r = find_source(input->name, data, bindings, binding_count, &source, err);
         if (r == 0)
             r = resolve_input(&inputs, input, source, store_path, err);
@@ -158,11 +158,11 @@ static void input_label(const struct wfe_digest *key, char label[INPUT_LABEL_MAX
 }
 
 /* The keys of the leading inputs that have a digest; the others can't be known beforehand. */
-static int input_keys(const struct wfe_image *image, const struct wfe_inputs *inputs,
+static int input_keys(const struct wfe_digest *image_chain, const struct wfe_inputs *inputs,
     struct wfe_digest *keys, size_t *ret_count)
 {
     size_t count = 0;
-    const char *below = image->chain_id.text;
+    const char *below = image_chain->text;
     while (count < inputs->count && inputs->items[count].stored) {
         int r = input_key(below, &inputs->items[count], &keys[count]);
         if (r < 0)
@@ -305,7 +305,7 @@ static int anchor_chain(
     snprintf(key, sizeof key, "containerd.io/gc.ref.snapshot.%s/wfe-%.16s",
         job->session->snapshotter, wfe_digest_hex(chain));
     const struct wfe_label label = {key, chain->text};
-    return wfe_content_label(job->session, &job->image->config_digest, &label, 1, err);
+    return wfe_content_label(job->session, &job->image->manifest.config.digest, &label, 1, err);
 }
 
 static int apply_input(
@@ -360,10 +360,10 @@ static int apply_one(const struct wfe_inputs *inputs, struct layer_job *job,
 }
 
 int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *image,
-    const struct wfe_inputs *inputs, struct wfe_progress *progress, struct wfe_digest *ret,
-    struct wfe_error *err)
+    const struct wfe_digest *image_chain, const struct wfe_inputs *inputs,
+    struct wfe_progress *progress, struct wfe_digest *ret, struct wfe_error *err)
 {
-    struct wfe_digest chain = image->chain_id;
+    struct wfe_digest chain = *image_chain;
     if (inputs->count == 0) {
         *ret = chain;
         return 0;
@@ -372,7 +372,7 @@ int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *
     if (!keys)
         return wfe_error_nomem(err);
     size_t key_count, done = 0;
-    if (input_keys(image, inputs, keys, &key_count) < 0)
+    if (input_keys(image_chain, inputs, keys, &key_count) < 0)
         return wfe_error_nomem(err);
     if (key_count > 0) {
         int r = find_chain(session, keys, key_count, &done, &chain, err);

@@ -57,13 +57,13 @@ int wfe_inputs_resolve(const struct wfe_step_config *config, const cJSON *data,
 void wfe_inputs_done(struct wfe_inputs *inputs);
 
 /*
- * Bring the inputs into the daemon on top of image's chain; ret is the chain with all of them.
+ * Bring the inputs into the daemon on top of the image's chain; ret is the chain with all of them.
  * What is there already is neither read nor sent again. The session must hold a lease.
  * Errors: WFE_ERROR_ARCHIVE, WFE_ERROR_INTEGRITY, WFE_ERROR_LIMIT, WFE_ERROR_SYSTEM,
  * WFE_ERROR_CONTAINERD, WFE_ERROR_CANCELLED; each names the input.
  */
 int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *image,
-    const struct wfe_inputs *inputs, struct wfe_progress *progress, struct wfe_digest *ret,
-    struct wfe_error *err);
+    const struct wfe_digest *image_chain, const struct wfe_inputs *inputs,
+    struct wfe_progress *progress, struct wfe_digest *ret, struct wfe_error *err);
 
 #endif

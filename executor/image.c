@@ -143,23 +143,17 @@ int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_m
     return 0;
 }
 
-static int resolve(const struct wfe_session *session, const Images__Image *record,
+static int read_image(const struct wfe_session *session, const Images__Image *record,
     struct wfe_image *image, struct wfe_error *err)
 {
-    struct wfe_image_manifest manifest = {0};
-    int r = read_manifest(session, record->target, &manifest, err);
+    int r = read_manifest(session, record->target, &image->manifest, err);
     if (r < 0)
         return r;
-    image->config_digest = manifest.config.digest;
-    r = read_config(session, &image->config_digest, &image->config, err);
-    if (r == 0)
-        r = wfe_image_unpack(session, &manifest, &image->config, &image->chain_id, err);
-    wfe_image_manifest_done(&manifest);
-    return r;
+    return read_config(session, &image->manifest.config.digest, &image->config, err);
 }
 
-int wfe_image_resolve(const struct wfe_session *session, const char *reference,
-    struct wfe_image *ret, struct wfe_error *err)
+int wfe_image_find(const struct wfe_session *session, const char *reference, struct wfe_image *ret,
+    struct wfe_error *err)
 {
     WFE_MESSAGE Images__GetImageResponse *reply = NULL;
     int r = find_image(session, reference, &reply, err);
@@ -171,7 +165,7 @@ int wfe_image_resolve(const struct wfe_session *session, const char *reference,
     struct wfe_image image = {.name = strdup(reply->image->name)};
     if (!image.name)
         return wfe_error_nomem(err);
-    r = resolve(session, reply->image, &image, err);
+    r = read_image(session, reply->image, &image, err);
     if (r < 0) {
         wfe_error_prefix(err, "image '%s'", reference);
         wfe_image_done(&image);

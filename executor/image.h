@@ -47,8 +47,7 @@ struct wfe_image_manifest {
 /* What a step needs of its image. */
 struct wfe_image {
     char *name; /* as containerd's image store has it */
-    struct wfe_digest config_digest;
-    struct wfe_digest chain_id; /* of the topmost layer */
+    struct wfe_image_manifest manifest;
     struct wfe_image_config config;
 };
 
@@ -77,18 +76,18 @@ int wfe_image_index_select(const char *json, size_t length, const struct wfe_pla
 int wfe_image_normalize(const char *reference, char **ret, struct wfe_error *err);
 
 /*
- * Find reference in the image store: as it is written, then normalized; layers that
- * are not unpacked for the session's snapshotter are unpacked. Errors: WFE_ERROR_INPUT (ENOENT)
- * when it is not there: the message says how to bring it in; WFE_ERROR_INTEGRITY,
+ * Find reference in the image store, as it is written, then normalized, and read what it says.
+ * Errors: WFE_ERROR_INPUT (ENOENT) when it is not there: the message says how to bring it in;
+ * WFE_ERROR_INPUT (a malformed image, none for the daemon's platform), WFE_ERROR_INTEGRITY,
  * WFE_ERROR_CONTAINERD.
  */
-int wfe_image_resolve(const struct wfe_session *session, const char *reference,
-    struct wfe_image *ret, struct wfe_error *err);
+int wfe_image_find(const struct wfe_session *session, const char *reference, struct wfe_image *ret,
+    struct wfe_error *err);
 
 /*
  * Unpack the layers of an image whose blobs are in the content store, each into its chain, and
  * give the blobs the labels that keep the chains alive as long as the image. What is
- * unpacked already costs one look. Errors: as wfe_snapshot_apply().
+ * unpacked already costs one look. The session must hold a lease. Errors: as wfe_snapshot_apply().
  */
 int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_manifest *manifest,
     const struct wfe_image_config *config, struct wfe_digest *ret_chain_id, struct wfe_error *err);

@@ -471,6 +471,7 @@ void wfe_image_manifest_done(struct wfe_image_manifest *manifest)
 void wfe_image_done(struct wfe_image *image)
 {
     free(image->name);
+    wfe_image_manifest_done(&image->manifest);
     wfe_image_config_done(&image->config);
     *image = (struct wfe_image){.name = NULL};
 }

@@ -43,7 +43,7 @@ static int no_single_image(const cJSON *images, const char *tag, struct wfe_erro
 {
     WFE_BUFFER struct wfe_buffer names = WFE_BUFFER_INIT(300);
     int index = 0;
-    const cJSON *image;
+    const cJSON *image = NULL;
     cJSON_ArrayForEach(image, images)
     {
         const char *name = first_tag(image);
@@ -239,7 +239,7 @@ int wfe_import_plan_docker(
     if (!cJSON_IsArray(images))
         return wfe_error_set(
             err, WFE_ERROR_INPUT, EINVAL, "manifest.json: found no JSON list of images");
-    const cJSON *image;
+    const cJSON *image = NULL;
     WFE_FREE char *name = NULL;
     r = select_image(images, tag, &image, &name, err);
     if (r == 0)

@@ -152,7 +152,7 @@ int wfe_import_plan_make(const char *source, const char *name, const struct wfe_
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
             "'%.100s': expected oci:DIR, oci-archive:FILE or docker-archive:FILE", source);
     WFE_FREE char *path = NULL;
-    const char *tag;
+    const char *tag = NULL;
     struct wfe_import_plan plan = {.source = NULL};
     int r = split_location(source + strlen(transport->prefix), &path, &tag, err);
     if (r == 0)

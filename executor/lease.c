@@ -47,8 +47,10 @@ int wfe_lease_create_finish(struct wfe_rpc_call *call, struct wfe_error *err)
     int r = wfe_rpc_receive(call, -1, &reply, &failure);
     if (r == -EEXIST)
         return 0;
-    if (r < 0)
+    if (r < 0 && err) {
         *err = failure;
+        wfe_error_prefix(err, "lease");
+    }
     return r;
 }
 

@@ -92,28 +92,36 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
     return 0;
 }
 
-static int open_lease(struct step_run *run, struct wfe_error *err)
+/* The lease is asked for while the image is looked up; the image's layers need it. */
+static int open_lease_and_find_image(struct step_run *run, struct wfe_error *err)
 {
-    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    WFE_RPC_CALL struct wfe_rpc_call *lease_call = NULL;
     run->lease_made = true;
-    int r = wfe_lease_create_start(&run->session, run->id, &call, err);
-    if (r == 0)
-        r = wfe_lease_create_finish(call, err);
-    if (r < 0) {
-        wfe_error_prefix(err, "lease");
+    int r = wfe_lease_create_start(&run->session, run->id, &lease_call, err);
+    if (r < 0)
         return r;
-    }
-    run->session.lease = run->id;
-    return 0;
-}
-
-static int find_image(struct step_run *run, struct wfe_error *err)
-{
     const struct wfe_step_config *config = &run->step->config;
     wfe_progress_stage(run->options->progress, "image %s", config->image);
     if (config->pull == WFE_PULL_ALWAYS)
         wfe_log(WFE_LOG_WARN, "image", "pull: always: taken from containerd's image store as it is");
-    return wfe_image_resolve(&run->session, config->image, &run->image, err);
+    r = wfe_image_find(&run->session, config->image, &run->image, err);
+    /* Awaited in any case: a lease must not appear after its deletion. */
+    int lease_r = wfe_lease_create_finish(lease_call, r == 0 ? err : NULL);
+    run->session.lease = run->id;
+    return r < 0 ? r : lease_r;
+}
+
+static int apply_layers(struct step_run *run, struct wfe_error *err)
+{
+    struct wfe_digest image_chain;
+    int r = wfe_image_unpack(
+        &run->session, &run->image.manifest, &run->image.config, &image_chain, err);
+    if (r < 0) {
+        wfe_error_prefix(err, "image '%s'", run->image.name);
+        return r;
+    }
+    return wfe_inputs_apply(&run->session, &run->image, &image_chain, &run->inputs,
+        run->options->progress, &run->root_chain, err);
 }
 
 static int prepare_root(struct step_run *run, struct wfe_error *err)
@@ -214,12 +222,9 @@ static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error 
     if (r == 0)
         r = connect_daemon(run, err);
     if (r == 0)
-        r = open_lease(run, err);
+        r = open_lease_and_find_image(run, err);
     if (r == 0)
-        r = find_image(run, err);
-    if (r == 0)
-        r = wfe_inputs_apply(&run->session, &run->image, &run->inputs, options->progress,
-            &run->root_chain, err);
+        r = apply_layers(run, err);
     if (r == 0)
         r = build_spec(run, data, err);
     if (r == 0)

@@ -7,12 +7,18 @@
  *
  * Three shapes are accepted: a bare configuration {image, run, …}; a step
  * {name, type, config}; a workflow {workflow: {…, steps: [...]}} (or `workflows:`,
- * a list of them), whose containerd steps are taken in order. `((a.b))` in a
- * value is replaced from the workflow data.
+ * a list of them), whose containerd steps are taken in order. Steps of another type, and in a
+ * workflow those without one, are passed over with a warning; the children of `parallel`
+ * are taken one after the other where they stand. `((a.b))` in a step's name and configuration and
+ * in a workflow's id is replaced from the workflow data, see executor/step_interpolate.h. An object
+ * `data` at the top of the document, beside any of the shapes, is workflow data too.
  *
- * Everything wrong is reported at once, in problems, before anything runs.
+ * Everything wrong is reported at once, in problems, before anything runs. What an engine
+ * does and this program does not (when, on_success, on_failure, ensure, error_behavior) is warned
+ * of.
  *
- * Limits: see libcommon/document.h. Threads: calls are independent.
+ * Limits: see libcommon/document.h; WFE_STEP_MAX_STEPS steps; 256 volumes and 256 inputs a
+ * step. Threads: calls are independent.
  */
 
 #include <stdbool.h>
@@ -28,6 +34,7 @@
 #define WFE_STEP_DEFAULT_ADDRESS "/run/containerd/containerd.sock"
 #define WFE_STEP_DEFAULT_OUTPUT_LIMIT_BYTES (4 * 1024 * 1024)
 #define WFE_STEP_DEFAULT_GRACE_MS 10000
+#define WFE_STEP_MAX_STEPS 1000
 
 enum wfe_step_network { WFE_NETWORK_NONE, WFE_NETWORK_HOST, WFE_NETWORK_BRIDGE };
 enum wfe_step_pull { WFE_PULL_ALWAYS, WFE_PULL_IF_NOT_PRESENT, WFE_PULL_NEVER };
@@ -65,8 +72,8 @@ struct wfe_step_config {
     uint64_t memory_bytes; /* 0: no limit */
     uint32_t cpu_millis;   /* thousandths of a processor; 0: no limit */
     enum wfe_step_pull pull;
-    char *containerd_addr; /* NULL when not given: the caller's defaults apply */
-    char *cli;             /* accepted and ignored */
+    char *containerd_addr;             /* NULL when not given: the caller's defaults apply */
+    char *cli;                         /* accepted and ignored */
     char *tls_ca, *tls_cert, *tls_key; /* NULL when not given */
     struct wfe_step_registry_auth *registry_auth;
     size_t registry_auth_count;
@@ -84,7 +91,7 @@ struct wfe_step {
 };
 
 struct wfe_workflow {
-    char *id; /* NULL when the document is no workflow or names none */
+    char *id; /* the first workflow's; NULL when the document is no workflow or names none */
     struct wfe_step *steps;
     size_t step_count;
     cJSON *data; /* the document's own `data` object overlaid by the caller's; never NULL */
@@ -101,20 +108,29 @@ int wfe_workflow_parse(const char *file, const char *text, size_t length, const 
 void wfe_workflow_free(struct wfe_workflow *workflow);
 
 /* Only the named step stays. Returns 0, or -ENOENT with err set, naming the steps there are. */
-int wfe_workflow_select(struct wfe_workflow *workflow, const char *step_name, struct wfe_error *err);
+int wfe_workflow_select(
+    struct wfe_workflow *workflow, const char *step_name, struct wfe_error *err);
 
-/* Add an input to a step, or replace its target: what --input NAME=TARGET does. The target must
- * be an absolute clean path. Errors: WFE_ERROR_INPUT, WFE_ERROR_INTERNAL. */
+/* Add an input to a step, or replace its target: what --input NAME=TARGET does, with the same
+ * rules as `inputs` in a document. Errors: WFE_ERROR_INPUT, WFE_ERROR_INTERNAL. */
 int wfe_step_set_input(
     struct wfe_step *step, const char *name, const char *target, struct wfe_error *err);
 
-/* "500ms", "30s", "5m", "1500" (milliseconds) → milliseconds. Returns 0, -EINVAL or -ERANGE. */
+/*
+ * Texts with units. Each returns 0, -EINVAL (no such text) or -ERANGE (too large; for processors
+ * also too small), and leaves the result alone on failure.
+ */
+
+/* "500ms", "30s", "5m", "1500" (milliseconds) → milliseconds, which as nanoseconds fit int64_t. */
 int wfe_duration_parse(const char *text, uint64_t *ret_ms);
-/* "512m", "1g", "64Ki", "1048576" → bytes (k, m, g and Ki, Mi, Gi are powers of 1024). */
+/* "512m", "1g", "64Ki", "1048576" → bytes, at most INT64_MAX. k, m, g, t in either case, with an
+ * "i", a "b" or both behind it, are powers of 1024. */
 int wfe_size_parse(const char *text, uint64_t *ret_bytes);
-/* "0.5", "2", "1500m" → thousandths of a processor. */
+/* "0.5", "2", "1500m" → thousandths of a processor, at least one; further digits are cut. */
 int wfe_cpu_parse(const char *text, uint32_t *ret_millis);
-/* "uid[:gid]" → numbers; gid 0 when not given. On -EINVAL both are 65534, never root. */
+
+/* "uid[:gid]" → numbers below 2^32 - 1; gid 0 when not given. On -EINVAL, the only failure, both
+ * are 65534, never root. */
 int wfe_user_parse(const char *text, uint32_t *ret_uid, uint32_t *ret_gid);
 
 #endif

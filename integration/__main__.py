@@ -104,7 +104,8 @@ def main():
                    for name in names]
         for future in concurrent.futures.as_completed(running):
             summary, output = future.result()
-            print(output, flush=True)
+            if any(summary.values()):
+                print(output, flush=True)
             total["passed"] += summary["passed"]
             total["failed"] += summary["failed"]
             total["skipped"].update(summary["skipped"])

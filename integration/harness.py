@@ -228,15 +228,16 @@ class IntegrationTest(unittest.TestCase):
         found = []
 
         def listed(what, *arguments):
-            for line in self.ctr(*arguments).split("\n"):
+            for line in self.ctr(*arguments).splitlines():
                 if line.strip():
                     found.append(f"{what}: {line.strip()}")
 
         listed("task", "tasks", "list", "--quiet")
         listed("container", "containers", "list", "--quiet")
         listed("lease", "leases", "list", "--quiet")
-        listed("unfinished upload", "content", "active", "--quiet")
-        for line in self.ctr("snapshots", "list").split("\n")[1:]:
+        for line in self.ctr("content", "active").splitlines()[1:]:
+            found.append(f"unfinished upload: {line.strip()}")
+        for line in self.ctr("snapshots", "list").splitlines()[1:]:
             if line.strip() and not line.rstrip().endswith("Committed"):
                 found.append(f"snapshot: {line.strip()}")
         found += [f"shim: {command}" for command in shims_of(self.namespace)]

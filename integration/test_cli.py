@@ -112,6 +112,7 @@ class ArtifactfsCli(IntegrationTest):
                        stdout=subprocess.DEVNULL)
 
     def test_wrong_usage_says_what_is_wrong(self):
+        self.put(self.make_tree("tree", {"a": "1"}), "thing")
         for arguments, expected in ((["--nonsense"], "nonsense"), (["frobnicate"], "frobnicate"),
                                     (["get", "sha256:../../etc/passwd"], "sha256"),
                                     (["layer", "--compression", "lzma", "x"], "lzma")):

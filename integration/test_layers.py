@@ -20,7 +20,7 @@ PYTHON_ARCHIVES = "/usr/lib/python3.11/test"
 # Archives that must become a layer; of the others each either does or is refused with a reason.
 WANTED = {"file-and-dir.tar", "gnu.tar", "gnu-long-nul.tar", "gnu-not-utf8.tar", "gnu-utf8.tar",
           "gnu-nil-sparse-data.tar", "gnu-nil-sparse-hole.tar", "gnu-multi-hdrs.tar",
-          "hardlink.tar", "pax.tar", "pax-path-hdr.tar", "pax-records.tar", "star.tar",
+          "hardlink.tar", "pax.tar", "pax-records.tar", "star.tar",
           "sparse-formats.tar", "trailing-slash.tar", "ustar.tar", "ustar-file-reg.tar", "v7.tar",
           "xattrs.tar", "pax-global-records.tar", "pax-nil-sparse-data.tar"}
 
@@ -106,11 +106,15 @@ class Layers(IntegrationTest):
         self.ctr("images", "remove", "--sync", "localhost/layers:latest")
 
     def extracted_by_bsdtar(self, archive, name):
+        """What is no archive is a single file, in a layer too."""
         target = self.path("oracle", name)
         os.makedirs(target)
-        subprocess.run(["bsdtar", "--numeric-owner", "-xpf", archive, "-C", target],
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
-                       env={**self.environment, "LC_ALL": "C.UTF-8"})
+        process = subprocess.run(
+            ["bsdtar", "--numeric-owner", "-xpf", archive, "-C", target],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False,
+            env={**self.environment, "LC_ALL": "C.UTF-8"})
+        if b"Unrecognized archive format" in process.stderr:
+            shutil.copy2(archive, target)
         return target
 
     def compare(self, archives):

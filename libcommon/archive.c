@@ -67,8 +67,8 @@ static void support_formats(struct archive *reader)
     archive_read_support_format_zip(reader);
 }
 
-static int open_reader(int fd, void (*support)(struct archive *), struct archive **ret,
-    struct wfe_error *err)
+static int open_reader(
+    int fd, void (*support)(struct archive *), struct archive **ret, struct wfe_error *err)
 {
     WFE_ARCHIVE_READER struct archive *reader = archive_read_new();
     if (!reader)
@@ -134,36 +134,34 @@ static int unless_plain(const struct wfe_error *failure, struct wfe_error *err)
     return wfe_error_set(err, failure->kind, failure->errnum, "%s", failure->message);
 }
 
-int wfe_archive_probe_fd(int fd, enum wfe_archive_form *ret, struct wfe_error *err)
+int wfe_archive_probe_fd(
+    int fd, enum wfe_archive_form *ret, bool *ret_is_tar, struct wfe_error *err)
 {
     WFE_ARCHIVE_READER struct archive *reader = NULL;
     struct wfe_error failure = WFE_ERROR_INIT;
-    enum wfe_archive_form form = WFE_ARCHIVE_NONE;
-    if (wfe_archive_reader_open(fd, &reader, &failure) < 0) {
-        int r = unless_plain(&failure, err);
-        if (r == 0)
-            *ret = form;
-        return r;
-    }
-    struct archive_entry *entry;
-    int status = archive_read_next_header(reader, &entry);
-    int format = archive_format(reader) & ARCHIVE_FORMAT_BASE_MASK;
-    bool found = true;
-    int r = 0;
-    if (status == ARCHIVE_FATAL && format == 0) {
-        found = false;
-        wfe_archive_reader_failed(reader, &failure);
+    int format = 0;
+    bool found = false;
+    int r = wfe_archive_reader_open(fd, &reader, &failure);
+    if (r < 0) {
         r = unless_plain(&failure, err);
-    } else if (status == ARCHIVE_EOF && format == ARCHIVE_FORMAT_TAR) {
-        r = is_empty_tar(fd, &found, err);
-    } else if (status == ARCHIVE_EOF && format == 0) {
-        found = false;
+    } else {
+        struct archive_entry *entry;
+        int status = archive_read_next_header(reader, &entry);
+        format = archive_format(reader) & ARCHIVE_FORMAT_BASE_MASK;
+        found = format != 0;
+        if (!found && status == ARCHIVE_FATAL) {
+            wfe_archive_reader_failed(reader, &failure);
+            r = unless_plain(&failure, err);
+        } else if (status == ARCHIVE_EOF && format == ARCHIVE_FORMAT_TAR) {
+            r = is_empty_tar(fd, &found, err);
+        }
     }
     if (r < 0)
         return r;
-    if (found)
-        form = format == ARCHIVE_FORMAT_TAR ? form_of_tar(reader) : WFE_ARCHIVE_OTHER;
-    *ret = form;
+    bool is_tar = found && format == ARCHIVE_FORMAT_TAR;
+    *ret = is_tar ? form_of_tar(reader) : found ? WFE_ARCHIVE_OTHER : WFE_ARCHIVE_NONE;
+    if (ret_is_tar)
+        *ret_is_tar = is_tar;
     return 0;
 }
 
@@ -177,7 +175,7 @@ int wfe_archive_probe(const char *path, enum wfe_archive_form *ret, struct wfe_e
         return wfe_error_set(err, WFE_ERROR_INPUT, EISDIR, "%s: is a directory", path);
     if (!S_ISREG(st.st_mode))
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "%s: is not a regular file", path);
-    int r = wfe_archive_probe_fd(fd, ret, err);
+    int r = wfe_archive_probe_fd(fd, ret, NULL, err);
     if (r < 0)
         wfe_error_prefix(err, "%s", path);
     return r;

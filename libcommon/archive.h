@@ -15,6 +15,8 @@
  * Threads: calls are independent of each other.
  */
 
+#include <stdbool.h>
+
 #include "libcommon/error.h"
 
 enum wfe_archive_form {
@@ -33,8 +35,10 @@ enum wfe_archive_form {
  */
 int wfe_archive_probe(const char *path, enum wfe_archive_form *ret, struct wfe_error *err);
 
-/* The same for an open file, read from its start; its position is anywhere afterwards. */
-int wfe_archive_probe_fd(int fd, enum wfe_archive_form *ret, struct wfe_error *err);
+/* The same for an open file, read from its start; its position is anywhere afterwards.
+ * ret_is_tar tells of a tar in any compression; it may be NULL. */
+int wfe_archive_probe_fd(
+    int fd, enum wfe_archive_form *ret, bool *ret_is_tar, struct wfe_error *err);
 
 struct archive;
 

@@ -124,7 +124,6 @@ static int read_xattrs(
     const char *name;
     const void *value;
     size_t length;
-    /* libarchive lists them from the last to the first. */
     int count = archive_entry_xattr_reset(entry);
     while (count-- > 0 && archive_entry_xattr_next(entry, &name, &value, &length) == ARCHIVE_OK) {
         int r = name ? wfe_layer_xattrs_add(xattrs, name, value, length, err) : 0;
@@ -159,8 +158,8 @@ static int fetch(struct archive_source *source, struct wfe_error *err)
     return 0;
 }
 
-static int read_data(struct wfe_layer_source *base, const void **ret_data, size_t *ret_length,
-    struct wfe_error *err)
+static int read_data(
+    struct wfe_layer_source *base, const void **ret_data, size_t *ret_length, struct wfe_error *err)
 {
     struct archive_source *source = downcast(base);
     while (source->block_length == 0 && !source->at_end) {
@@ -222,12 +221,12 @@ static const struct wfe_layer_source_ops ops = {
 static int choose_locale(struct archive_source *source, struct wfe_error *err)
 {
     enum wfe_archive_form form;
-    int r = wfe_archive_probe_fd(source->fd, &form, err);
+    bool is_tar;
+    int r = wfe_archive_probe_fd(source->fd, &form, &is_tar, err);
     if (r < 0)
         return r;
     if (form == WFE_ARCHIVE_NONE)
         return wfe_error_set(err, WFE_ERROR_ARCHIVE, EINVAL, "not an archive");
-    bool is_tar = form != WFE_ARCHIVE_OTHER;
     source->locale = newlocale(LC_ALL_MASK, is_tar ? "C" : "C.UTF-8", (locale_t)0);
     return source->locale ? 0 : wfe_error_system(err, errno, "locale C.UTF-8");
 }

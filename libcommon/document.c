@@ -14,7 +14,8 @@
 
 #define PROBLEM_MAX_BYTES 4096
 #define DESCRIPTION_TEXT_MAX 60
-#define MAX_EXACT_DOUBLE 9007199254740992.0 /* 2^53 */
+/* cJSON prints numbers with 15 digits when they look the same. */
+#define MAX_EXACT_DOUBLE 999999999999999.0
 
 void wfe_problems_done(struct wfe_problems *problems)
 {
@@ -24,7 +25,7 @@ void wfe_problems_done(struct wfe_problems *problems)
     *problems = (struct wfe_problems)WFE_PROBLEMS_INIT;
 }
 
-static char *problem_text(
+__attribute__((format(printf, 4, 0))) static char *problem_text(
     const char *file, int line, const char *path, const char *format, va_list args)
 {
     char what[PROBLEM_MAX_BYTES / 2];
@@ -150,9 +151,12 @@ static void describe_text(const struct wfe_node *node, char *buffer, const char 
     char line[DESCRIPTION_TEXT_MAX + 1];
     for (size_t i = 0; i < shown; i++) {
         unsigned char byte = (unsigned char)node->text[i];
-        line[i] = byte == '\n' || byte == '\t' ? ' ' : byte < 0x20 || byte == 0x7F ? '?' : (char)byte;
+        line[i] = byte == '\n' || byte == '\t'  ? ' '
+                  : byte < 0x20 || byte == 0x7F ? '?'
+                                                : (char)byte;
     }
-    snprintf(buffer, WFE_NODE_DESCRIPTION_MAX, "%s%.*s%s%s", quote, (int)shown, line, ellipsis, quote);
+    snprintf(
+        buffer, WFE_NODE_DESCRIPTION_MAX, "%s%.*s%s%s", quote, (int)shown, line, ellipsis, quote);
 }
 
 const char *wfe_node_describe(

@@ -8,9 +8,9 @@
  *
  * JSON is read by the same parser (YAML 1.2 contains it). Aliases share their anchor's
  * node, so that a bomb of aliases costs no memory. Merge keys (`<<`, YAML 1.1) are resolved:
- * a map or a list of maps, an earlier map of the list wins over a later one, a key of the map itself
- * wins over both; merged members stand before the map's own ones. Only a `<<` without quotes is
- * one, so JSON has none. A duplicate key is an error, as is a key that is no scalar, a tag
+ * a map or a list of maps, an earlier map of the list wins over a later one, a key of the map
+ * itself wins over both; merged members stand before the map's own ones. Only a `<<` without quotes
+ * is one, so JSON has none. A duplicate key is an error, as is a key that is no scalar, a tag
  * beyond the core schema's, and a second document in the text.
  *
  * Scalars without quotes are typed by YAML 1.2's core schema with two exceptions: a decimal
@@ -103,11 +103,10 @@ struct wfe_document;
 
 /*
  * Parse text (borrowed until the return). `file` is what problems call it. Returns
- *   0        *ret is a whole tree; problems may have got errors all the same (a duplicate key, of which
- *            the first stays; an unknown alias or tag, in whose place a reported null stands),
- *            so that what is wrong with the rest can be found too;
- *   -EINVAL  the text could not be read to its end (syntax, UTF-8, a limit): said in problems;
- *   -ENOMEM  memory ran out.
+ *   0        *ret is a whole tree; problems may have got errors all the same (a duplicate key, of
+ * which the first stays; an unknown alias or tag, in whose place a reported null stands), so that
+ * what is wrong with the rest can be found too; -EINVAL  the text could not be read to its end
+ * (syntax, UTF-8, a limit): said in problems; -ENOMEM  memory ran out.
  */
 int wfe_document_parse(const char *file, const char *text, size_t length, struct wfe_document **ret,
     struct wfe_problems *problems);
@@ -146,8 +145,8 @@ static inline bool wfe_node_is_scalar(const struct wfe_node *node)
 const char *wfe_node_describe(
     const struct wfe_node *node, char buffer[static WFE_NODE_DESCRIPTION_MAX]);
 
-/* The node as JSON. Integers that a double can't hold become raw items with their digits. NULL
- * when memory ran out; the caller deletes. */
+/* The node as JSON. Integers of more digits than cJSON prints (15) become raw items. NULL when
+ * memory ran out; the caller deletes. */
 cJSON *wfe_node_to_json(const struct wfe_node *node);
 
 #endif

@@ -59,8 +59,8 @@ static int attach_item(struct frame *frame, const struct wfe_node *node)
     if (parent->count == frame->capacity) {
         size_t capacity = frame->capacity ? frame->capacity * 2 : 8;
         size_t size = list ? sizeof *parent->items : sizeof *parent->members;
-        void *grown = reallocarray(
-            list ? (void *)parent->items : (void *)parent->members, capacity, size);
+        void *grown =
+            reallocarray(list ? (void *)parent->items : (void *)parent->members, capacity, size);
         if (!grown)
             return -ENOMEM;
         if (list)
@@ -85,11 +85,8 @@ static int attach(struct builder *builder, const struct wfe_node *node)
     }
     struct frame *frame = &builder->frames[builder->depth - 1];
     if (frame->node->kind == WFE_NODE_MAP && !frame->key) {
-        if (!wfe_node_is_scalar(node)) {
-            char found[WFE_NODE_DESCRIPTION_MAX];
-            wfe_problems_add(builder->parse.problems, false, builder->parse.file, builder->line, "",
-                "found %s as a key; allowed: text", wfe_node_describe(node, found));
-        }
+        if (!wfe_node_is_scalar(node))
+            add_problem(builder, builder->line, "found a list or map as a key; allowed: text");
         frame->key = node;
         return 0;
     }
@@ -103,8 +100,8 @@ static int add_anchor(struct builder *builder, struct fy_token *token, const str
     if (!token)
         return 0;
     if (builder->anchor_count == WFE_DOCUMENT_MAX_ANCHORS)
-        return limit(&builder->parse, builder->line, "found too many anchors",
-            WFE_DOCUMENT_MAX_ANCHORS);
+        return limit(
+            &builder->parse, builder->line, "found too many anchors", WFE_DOCUMENT_MAX_ANCHORS);
     size_t length = 0;
     const char *text = fy_token_get_text(token, &length);
     if (!text)
@@ -184,7 +181,7 @@ static int check_tag(struct builder *builder, const char *tag, enum wfe_node_kin
     return -EINVAL;
 }
 
-/* A NULL text in an event means an empty scalar, which has no place of its own. */
+/* A block scalar's mark is its first line of text: its key is where people look. */
 static int scalar_line(struct builder *builder, struct fy_event *event)
 {
     enum fy_scalar_style style = fy_token_scalar_style(event->scalar.value);
@@ -202,7 +199,7 @@ static int add_scalar(struct builder *builder, struct fy_event *event)
     size_t length = 0;
     const char *text = fy_token_get_text(event->scalar.value, &length);
     if (!text)
-        length = 0;
+        return -ENOMEM;
     int line = scalar_line(builder, event);
     if (length > 0 && memchr(text, '\0', length)) {
         add_problem(builder, line, "found a NUL character in text; allowed: text without it");
@@ -303,8 +300,8 @@ static int handle_event(struct builder *builder, struct fy_event *event)
     case FYET_ALIAS:
         return add_alias(builder, event);
     case FYET_SEQUENCE_START:
-        return open_collection(builder, WFE_NODE_LIST, event->sequence_start.anchor,
-            event->sequence_start.tag);
+        return open_collection(
+            builder, WFE_NODE_LIST, event->sequence_start.anchor, event->sequence_start.tag);
     case FYET_MAPPING_START:
         return open_collection(
             builder, WFE_NODE_MAP, event->mapping_start.anchor, event->mapping_start.tag);
@@ -319,8 +316,7 @@ static int handle_event(struct builder *builder, struct fy_event *event)
 static int count_lines(const char *text, size_t length)
 {
     int lines = 1;
-    for (const char *end = text + length; (text = memchr(text, '\n', (size_t)(end - text)));
-         text++)
+    for (const char *end = text + length; (text = memchr(text, '\n', (size_t)(end - text))); text++)
         lines++;
     return lines;
 }
@@ -378,8 +374,7 @@ static int run_parser(struct builder *builder, const char *text, size_t length)
 static int check_text(struct builder *builder, const char *text, size_t length)
 {
     if (length > WFE_DOCUMENT_MAX_BYTES)
-        return limit(
-            &builder->parse, 0, "found too many bytes of text", WFE_DOCUMENT_MAX_BYTES);
+        return limit(&builder->parse, 0, "found too many bytes of text", WFE_DOCUMENT_MAX_BYTES);
     size_t valid = wfe_utf8_span(text, length);
     if (valid < length) {
         wfe_problems_add(builder->parse.problems, false, builder->parse.file,
@@ -403,8 +398,8 @@ int wfe_document_parse(const char *file, const char *text, size_t length, struct
     WFE_DOCUMENT struct wfe_document *document = calloc(1, sizeof *document);
     if (!builder || !document)
         return -ENOMEM;
-    builder->parse = (struct wfe_document_parse){
-        .document = document, .file = file, .problems = problems};
+    builder->parse =
+        (struct wfe_document_parse){.document = document, .file = file, .problems = problems};
     builder->line = 1;
     int r = check_text(builder, text, length);
     if (r == 0)

@@ -131,8 +131,8 @@ struct wfe_layer_result {
  * WFE_ERROR_INPUT (prefix), WFE_ERROR_INTERNAL, and what the sink returned.
  * After an error the bytes already given to the sink are worthless.
  */
-int wfe_layer_write(const char *path, const struct wfe_layer_options *options,
-    struct wfe_sink sink, struct wfe_layer_result *ret, struct wfe_error *err);
+int wfe_layer_write(const char *path, const struct wfe_layer_options *options, struct wfe_sink sink,
+    struct wfe_layer_result *ret, struct wfe_error *err);
 
 /*
  * The same for the regular file at `path`, whatever it holds: the layer has it as `name`

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libcommon/utf8.h"
+
 bool wfe_layer_component_next(const char **name, struct wfe_layer_component *ret)
 {
     const char *at = *name;
@@ -32,43 +34,24 @@ const char *wfe_layer_component_rule(const struct wfe_layer_component *component
     return NULL;
 }
 
-/* Length of the UTF-8 sequence at text, its code point in *ret; 0 when there is no valid one. */
-static size_t decode(const unsigned char *text, uint32_t *ret)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = text[0] < 0x80   ? 1
-                    : text[0] < 0xc2 ? 0
-                    : text[0] < 0xe0 ? 2
-                    : text[0] < 0xf0 ? 3
-                    : text[0] < 0xf5 ? 4
-                                     : 0;
-    if (length < 2) {
-        *ret = text[0];
-        return length;
-    }
-    uint32_t code = text[0] & (0x7fU >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-        code = code << 6 | (text[i] & 0x3f);
-    }
-    if (code < least[length] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
-        return 0;
-    *ret = code;
-    return length;
-}
-
 bool wfe_layer_is_utf8(const char *text)
 {
-    const unsigned char *at = (const unsigned char *)text;
-    uint32_t code;
-    while (*at) {
-        size_t length = decode(at, &code);
-        if (length == 0)
-            return false;
-        at += length;
-    }
-    return true;
+    size_t length = strlen(text);
+    return wfe_utf8_span(text, length) == length;
+}
+
+/* Length of the character at text, its code point in *ret; 0 when it is ill-formed. */
+static size_t decode(const unsigned char *text, uint32_t *ret)
+{
+    size_t length = text[0] < 0x80 ? 1 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
+    size_t there = strnlen((const char *)text, length);
+    if (there < length || wfe_utf8_span((const char *)text, length) != length)
+        return 0;
+    uint32_t code = length == 1 ? text[0] : text[0] & (0x7fU >> length);
+    for (size_t i = 1; i < length; i++)
+        code = code << 6 | (text[i] & 0x3f);
+    *ret = code;
+    return length;
 }
 
 static bool is_shown(uint32_t code)

@@ -94,8 +94,7 @@ static int check_entry(
 }
 
 static int add_node(struct wfe_layer_plan *plan, uint32_t parent,
-    const struct wfe_layer_component *name, bool is_directory, uint32_t *ret,
-    struct wfe_error *err)
+    const struct wfe_layer_component *name, bool is_directory, uint32_t *ret, struct wfe_error *err)
 {
     if (plan->tree.node_count - plan->base > plan->limits.max_entries)
         return wfe_error_set(err, WFE_ERROR_LIMIT, E2BIG,
@@ -188,7 +187,8 @@ static int find_target(
     return 0;
 }
 
-/* The node at a place, for something of the given sort: what stands there of the other sort goes. */
+/* The node at a place, for something of the given sort: what stands there of the other sort goes.
+ */
 static int occupy(struct wfe_layer_plan *plan, const struct place *place, bool is_directory,
     uint32_t *ret, struct wfe_error *err)
 {
@@ -256,8 +256,8 @@ static int add_content(struct wfe_layer_plan *plan, const struct wfe_layer_entry
     const struct place *place, uint32_t *ret_node, struct wfe_error *err)
 {
     uint32_t index = plan->content_count;
-    if (wfe_tree_grow((void **)&plan->contents, &plan->contents_allocated, index,
-            sizeof *plan->contents) < 0)
+    if (wfe_tree_grow(
+            (void **)&plan->contents, &plan->contents_allocated, index, sizeof *plan->contents) < 0)
         return wfe_error_nomem(err);
     int r = occupy(plan, place, false, ret_node, err);
     if (r < 0)
@@ -278,7 +278,7 @@ static int add_content(struct wfe_layer_plan *plan, const struct wfe_layer_entry
 static int add_hardlink(struct wfe_layer_plan *plan, const struct wfe_layer_entry *entry,
     const struct place *place, uint32_t *ret_node, struct wfe_error *err)
 {
-    uint32_t target;
+    uint32_t target = WFE_PLAN_NONE;
     int r = find_target(plan, entry->target, &target, err);
     if (r < 0)
         return r;
@@ -351,8 +351,8 @@ int wfe_layer_plan_add(struct wfe_layer_plan *plan, const struct wfe_layer_entry
     plan->entries[plan->entry_count++] = (struct wfe_plan_entry){
         .fingerprint = fingerprint(plan, entry),
         .node = node,
-        .content = entry->kind == WFE_LAYER_DIRECTORY ? WFE_PLAN_NONE
-                                                      : plan->tree.nodes[node].content,
+        .content =
+            entry->kind == WFE_LAYER_DIRECTORY ? WFE_PLAN_NONE : plan->tree.nodes[node].content,
     };
     return 0;
 }

@@ -47,11 +47,11 @@ struct wfe_layer_source;
 
 struct wfe_layer_source_ops {
     /* Returns 1, 0 at the end, or -errno with err set. */
-    int (*next)(struct wfe_layer_source *source, struct wfe_layer_entry *ret,
-        struct wfe_error *err);
+    int (*next)(
+        struct wfe_layer_source *source, struct wfe_layer_entry *ret, struct wfe_error *err);
     /* Adds the xattrs of the entry that next() gave, which is a file or directory. */
-    int (*read_xattrs)(struct wfe_layer_source *source, struct wfe_layer_xattrs *xattrs,
-        struct wfe_error *err);
+    int (*read_xattrs)(
+        struct wfe_layer_source *source, struct wfe_layer_xattrs *xattrs, struct wfe_error *err);
     /* The next bytes of that entry, holes as zeros, into a view that holds until the next
      * call; *ret_length 0 at the end. */
     int (*read)(struct wfe_layer_source *source, const void **ret_data, size_t *ret_length,
@@ -66,13 +66,8 @@ struct wfe_layer_source {
     const struct wfe_layer_source_ops *ops;
 };
 
-/*
- * The archive or the directory at path. Errors: WFE_ERROR_ARCHIVE (a file that is not an
- * archive), WFE_ERROR_INPUT (neither file nor directory), WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
- */
-int wfe_layer_source_open(const char *path, struct wfe_layer_source **ret, struct wfe_error *err);
-
-/* The archive behind fd, which the source takes, on failure too. */
+/* The archive behind fd, which the source takes, on failure too. Errors of each here:
+ * WFE_ERROR_ARCHIVE (not an archive), WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL. */
 int wfe_archive_source_new(int fd, struct wfe_layer_source **ret, struct wfe_error *err);
 
 /* What is below the directory fd, which the source takes, on failure too. */

@@ -39,8 +39,8 @@ _Static_assert(sizeof(struct ustar) == BLOCK, "a header is one block");
 
 static const char PAX_NAME[] = "././@PaxHeader";
 
-int wfe_tar_writer_init(struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes,
-    struct wfe_error *err)
+int wfe_tar_writer_init(
+    struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes, struct wfe_error *err)
 {
     *writer = (struct wfe_tar_writer){
         .sink = sink,
@@ -159,8 +159,8 @@ static int add_number(struct wfe_buffer *records, const char *key, int64_t value
 }
 
 /* The ustar header of an entry, and in writer->records what does not fit into it. */
-static int encode(struct wfe_tar_writer *writer, const struct wfe_tar_header *header,
-    struct ustar *ustar)
+static int encode(
+    struct wfe_tar_writer *writer, const struct wfe_tar_header *header, struct ustar *ustar)
 {
     struct wfe_buffer *records = &writer->records;
     const char *target = header->target ? header->target : "";

@@ -48,8 +48,8 @@ struct wfe_tar_writer {
 };
 
 /* Errors: WFE_ERROR_INTERNAL. */
-int wfe_tar_writer_init(struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes,
-    struct wfe_error *err);
+int wfe_tar_writer_init(
+    struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes, struct wfe_error *err);
 void wfe_tar_writer_done(struct wfe_tar_writer *writer);
 #define WFE_TAR_WRITER __attribute__((cleanup(wfe_tar_writer_done)))
 

@@ -62,7 +62,8 @@ int wfe_tree_init(struct wfe_tree *tree)
         return -ENOMEM;
     memset(tree->buckets, 0xff, tree->bucket_count * sizeof *tree->buckets);
     uint32_t root;
-    return wfe_tree_add(tree, WFE_TREE_ROOT, &(struct wfe_layer_component){.text = ""}, true, &root);
+    return wfe_tree_add(
+        tree, WFE_TREE_ROOT, &(struct wfe_layer_component){.text = ""}, true, &root);
 }
 
 void wfe_tree_done(struct wfe_tree *tree)

@@ -41,8 +41,8 @@ bool wfe_layer_xattr_matters(const char *name)
 }
 
 /* What the policy says about an attribute that matters. */
-static int check(const struct wfe_layer_xattrs *xattrs, const char *name, size_t length,
-    struct wfe_error *err)
+static int check(
+    const struct wfe_layer_xattrs *xattrs, const char *name, size_t length, struct wfe_error *err)
 {
     char shown[WFE_LAYER_SHOWN_BYTES];
     wfe_layer_show(name, shown);
@@ -56,8 +56,8 @@ static int check(const struct wfe_layer_xattrs *xattrs, const char *name, size_t
         return wfe_error_set(err, WFE_ERROR_LIMIT, E2BIG,
             "the name of xattr '%s' has more than %d bytes", shown, NAME_MAX_BYTES);
     if (length > xattrs->max_value_bytes)
-        return wfe_error_set(err, WFE_ERROR_LIMIT, E2BIG,
-            "xattr '%s' has %zu bytes, more than %zu", shown, length, xattrs->max_value_bytes);
+        return wfe_error_set(err, WFE_ERROR_LIMIT, E2BIG, "xattr '%s' has %zu bytes, more than %zu",
+            shown, length, xattrs->max_value_bytes);
     return 0;
 }
 
@@ -133,7 +133,7 @@ int wfe_layer_xattrs_encode(
         return 0;
     qsort(xattrs->items, xattrs->count, sizeof *xattrs->items, compare);
     for (size_t i = 0; i < xattrs->count; i++) {
-        if (i + 1 < xattrs->count && strcmp(xattrs->items[i].name, xattrs->items[i + 1].name) == 0)
+        if (i > 0 && strcmp(xattrs->items[i - 1].name, xattrs->items[i].name) == 0)
             continue;
         char key[sizeof KEY_PREFIX + NAME_MAX_BYTES];
         snprintf(key, sizeof key, "%s%s", KEY_PREFIX, xattrs->items[i].name);

@@ -85,6 +85,9 @@ static int make_layout(struct wfe_store *store, bool has_layout, struct wfe_erro
     }
     if (has_layout)
         return 0;
+    int r = wfe_store_sync_directory(store, "blobs", err);
+    if (r < 0)
+        return r;
     return wfe_store_replace(store, ".", LAYOUT_NAME, LAYOUT_TEXT, strlen(LAYOUT_TEXT), err);
 }
 

@@ -8,6 +8,7 @@
 #include <strings.h>
 
 #include "libcommon/store.h"
+#include "libcommon/utf8.h"
 
 #define NAME_BYTES sizeof((struct wfe_store_entry *)NULL)->name
 
@@ -26,25 +27,7 @@ size_t wfe_store_archive_suffix(const char *file_name)
     return 0;
 }
 
-/* The length of the UTF-8 sequence at text (RFC 3629, section 4), 0 when it is none. */
-static size_t utf8_sequence(const unsigned char *text)
-{
-    if (text[0] < 0x80)
-        return 1;
-    size_t length = text[0] >= 0xF0 ? 4 : text[0] >= 0xE0 ? 3 : 2;
-    if (text[0] < 0xC2 || text[0] > 0xF4)
-        return 0;
-    for (size_t i = 1; i < length; i++) {
-        if ((text[i] & 0xC0) != 0x80)
-            return 0;
-    }
-    bool overlong = (text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xF0 && text[1] < 0x90);
-    bool surrogate = text[0] == 0xED && text[1] > 0x9F;
-    bool too_large = text[0] == 0xF4 && text[1] > 0x8F;
-    return overlong || surrogate || too_large ? 0 : length;
-}
-
-/* What terminals act upon: C0, DEL and C1. */
+/* What terminals act upon: C0, DEL and, as UTF-8, C1. */
 static bool is_control(const unsigned char *text)
 {
     return text[0] < 0x20 || text[0] == 0x7F || (text[0] == 0xC2 && text[1] < 0xA0);
@@ -60,13 +43,11 @@ static const char *fault_of(const char *name)
         return "it is a directory's own";
     if (strncmp(name, "sha256:", 7) == 0 || strncmp(name, "sha256-", 7) == 0)
         return "it looks like a digest";
-    for (const unsigned char *at = (const unsigned char *)name; *at;) {
-        size_t length = utf8_sequence(at);
-        if (length == 0)
-            return "it is not UTF-8";
+    if (wfe_utf8_span(name, strlen(name)) != strlen(name))
+        return "it is not UTF-8";
+    for (const unsigned char *at = (const unsigned char *)name; *at; at++) {
         if (*at == '/' || is_control(at))
             return "it has a slash or a control character";
-        at += length;
     }
     return NULL;
 }

@@ -160,7 +160,7 @@ static int stage_source(struct wfe_store *store, const char *path, const char *n
         return stage_stream(store, STDIN_FILENO, name ? name : "stdin", ret, err);
     struct stat st;
     if (stat(path, &st) < 0)
-        return wfe_error_system(err, errno, "open");
+        return wfe_error_set(err, WFE_ERROR_SYSTEM, errno, "%s", strerror(errno));
     if (S_ISDIR(st.st_mode))
         return stage_layer(store, path, NULL, ret, err);
     if (S_ISREG(st.st_mode))

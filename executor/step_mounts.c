@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+#include "executor/step_mounts.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libcommon/cleanup.h"
+
+#define ARTIFACT_NAME_MAX 128
+
+static const char target_words[] = "an absolute path in the container, not '/' and without '..'";
+
+bool wfe_step_is_artifact_name(const char *name)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    size_t length = strlen(name);
+    return length > 0 && length <= ARTIFACT_NAME_MAX && name[0] != '.' && name[0] != '-' &&
+           strspn(name, allowed) == length;
+}
+
+int wfe_step_clean_path(const char *path, char **ret)
+{
+    size_t length = strlen(path);
+    if (path[0] != '/' || length >= PATH_MAX)
+        return -EINVAL;
+    WFE_FREE char *clean = malloc(length + 1);
+    if (!clean)
+        return -ENOMEM;
+    size_t clean_length = 0;
+    for (const char *part = path; *part;) {
+        part += strspn(part, "/");
+        size_t part_length = strcspn(part, "/");
+        if (part_length == 2 && memcmp(part, "..", 2) == 0)
+            return -EINVAL;
+        if (part_length > 0 && !(part_length == 1 && part[0] == '.')) {
+            clean[clean_length++] = '/';
+            memcpy(clean + clean_length, part, part_length);
+            clean_length += part_length;
+        }
+        part += part_length;
+    }
+    if (clean_length == 0)
+        return -EINVAL;
+    clean[clean_length] = '\0';
+    *ret = wfe_steal(&clean);
+    return 0;
+}
+
+/* A target, cleaned; NULL when it is none (told) or memory ran out. */
+static char *read_target(
+    struct wfe_step_reader *reader, const struct wfe_node *node, const struct wfe_step_path *path)
+{
+    char *target = NULL;
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, target_words);
+    if (!text)
+        return NULL;
+    int r = wfe_step_clean_path(text, &target);
+    if (r == -ENOMEM)
+        reader->nomem = true;
+    else if (r < 0)
+        wfe_step_refuse(reader, node, path, target_words);
+    return r < 0 ? NULL : target;
+}
+
+static char *read_source(
+    struct wfe_step_reader *reader, const struct wfe_node *node, const struct wfe_step_path *path)
+{
+    static const char allowed[] = "an absolute path on the daemon's host";
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, allowed);
+    if (!text || text[0] == '/')
+        return wfe_steal(&text);
+    wfe_step_refuse(reader, node, path, allowed);
+    return NULL;
+}
+
+static void read_volume(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    static const char *const known[] = {"source", "target", "readonly", NULL};
+    if (node->kind != WFE_NODE_MAP) {
+        wfe_step_refuse(reader, node, path, "a map {source, target, readonly}");
+        return;
+    }
+    wfe_step_check_keys(reader, node, path, known);
+    const struct wfe_node *source = wfe_node_get(node, "source");
+    const struct wfe_node *target = wfe_node_get(node, "target");
+    const struct wfe_node *readonly = wfe_step_given(node, "readonly");
+    struct wfe_step_path source_path = {.up = path, .name = "source"};
+    struct wfe_step_path target_path = {.up = path, .name = "target"};
+    struct wfe_step_path readonly_path = {.up = path, .name = "readonly"};
+    if (source)
+        volume->source = read_source(reader, source, &source_path);
+    else
+        wfe_step_problem(reader, node, &source_path,
+            "found nothing; allowed: an absolute path on the daemon's host (it is required)");
+    if (target)
+        volume->target = read_target(reader, target, &target_path);
+    else
+        wfe_step_problem(reader, node, &target_path, "found nothing; allowed: %s (it is required)",
+            target_words);
+    if (readonly && readonly->kind == WFE_NODE_BOOL)
+        volume->readonly = readonly->text[0] == 't' || readonly->text[0] == 'T';
+    else if (readonly)
+        wfe_step_refuse(reader, readonly, &readonly_path, "true or false");
+}
+
+static bool within(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, size_t max_count)
+{
+    if (node->count > max_count)
+        wfe_step_problem(
+            reader, node, path, "found %zu of them; allowed: %zu", node->count, max_count);
+    return node->count > 0 && node->count <= max_count;
+}
+
+void wfe_step_read_volumes(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    if (!wfe_step_is_list(reader, node, path) || !within(reader, node, path, WFE_STEP_MAX_VOLUMES))
+        return;
+    config->volumes = wfe_step_allocate(reader, node->count, sizeof *config->volumes);
+    for (size_t i = 0; config->volumes && i < node->count; i++) {
+        struct wfe_step_path where = {.up = path, .index = i};
+        read_volume(reader, node->items[i], &where, &config->volumes[config->volume_count++]);
+    }
+}
+
+void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    if (!wfe_step_is_map(reader, node, path) || !within(reader, node, path, WFE_STEP_MAX_INPUTS))
+        return;
+    config->inputs = wfe_step_allocate(reader, node->count, sizeof *config->inputs);
+    for (size_t i = 0; config->inputs && i < node->count; i++) {
+        const struct wfe_member *member = &node->members[i];
+        struct wfe_step_path where = {.up = path, .name = member->key->text};
+        if (!wfe_step_is_artifact_name(member->key->text))
+            wfe_step_refuse(reader, member->key, &where,
+                "an artifact's name: at most 128 letters, digits, '_', '.', '-', the first of them"
+                " no '.' or '-'");
+        if (member->value->kind == WFE_NODE_NULL)
+            continue;
+        struct wfe_step_pair *input = &config->inputs[config->input_count++];
+        input->value = read_target(reader, member->value, &where);
+        input->name = strdup(member->key->text);
+        if (!input->name)
+            reader->nomem = true;
+    }
+}
+
+void wfe_step_check_mounts(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const struct wfe_step_config *config)
+{
+    const struct wfe_node *inputs = wfe_step_given(node, "inputs");
+    const struct wfe_node *volumes = wfe_step_given(node, "volumes");
+    struct wfe_step_path inputs_path = {.up = path, .name = "inputs"};
+    struct wfe_step_path volumes_path = {.up = path, .name = "volumes"};
+    for (size_t i = 0; i < config->input_count; i++) {
+        const struct wfe_step_pair *input = &config->inputs[i];
+        struct wfe_step_path where = {.up = &inputs_path, .name = input->name};
+        for (size_t k = 0; k < i && input->name && input->value; k++) {
+            const struct wfe_step_pair *earlier = &config->inputs[k];
+            if (earlier->name && earlier->value && strcmp(earlier->value, input->value) == 0)
+                wfe_step_problem(reader, wfe_node_get(inputs, input->name), &where,
+                    "found '%s', which is the target of '%s' too; allowed: a path of its own",
+                    input->value, earlier->name);
+        }
+    }
+    for (size_t i = 0; i < config->volume_count; i++) {
+        const char *target = config->volumes[i].target;
+        struct wfe_step_path item = {.up = &volumes_path, .index = i};
+        struct wfe_step_path where = {.up = &item, .name = "target"};
+        for (size_t k = 0; k < i && target; k++) {
+            if (config->volumes[k].target && strcmp(config->volumes[k].target, target) == 0)
+                wfe_step_problem(reader, volumes->items[i], &where,
+                    "found '%s', which is the target of volumes[%zu] too; allowed: a path of its"
+                    " own",
+                    target, k);
+        }
+        for (size_t k = 0; k < config->input_count && target; k++) {
+            const struct wfe_step_pair *input = &config->inputs[k];
+            if (input->name && input->value && strcmp(input->value, target) == 0)
+                wfe_step_problem(reader, volumes->items[i], &where,
+                    "found '%s', where the volume would hide the input '%s'; allowed: a path of its"
+                    " own",
+                    target, input->name);
+        }
+    }
+}

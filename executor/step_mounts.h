@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_STEP_MOUNTS_H
+#define WFE_EXECUTOR_STEP_MOUNTS_H
+
+/* What a step finds at its paths: the fields `volumes` and `inputs`. */
+
+#include "executor/step_config.h"
+
+void wfe_step_read_volumes(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config);
+void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config);
+
+/* No two volumes, no two inputs, and no volume and input have the same target. node is the
+ * configuration that both stand in. */
+void wfe_step_check_mounts(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const struct wfe_step_config *config);
+
+#endif

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""What a step costs: `true` in busybox against `ctr run --rm`, and a 1 MB artifact as input."""
+
+import collections
+import itertools
+import json
+import os
+import re
+
+from lab import IMAGE, interleave, median
+
+TRUE = {"image": IMAGE, "command": ["true"]}
+TARGET = "/in/data"
+
+
+def write_document(lab, name, document):
+    path = os.path.join(lab.root, name)
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+    return path
+
+
+def put_artifact(lab, number):
+    """A 1 MB artifact that no other is like; returns a file of workflow data that refers to it."""
+    source = os.path.join(lab.root, f"artifact-{number}")
+    os.makedirs(source)
+    for part in range(16):
+        with open(os.path.join(source, f"part-{part}"), "wb") as file:
+            file.write(os.urandom(64 * 1024))
+    put = lab.run_quietly([lab.artifactfs, "put", "--name", "data", source])
+    return write_document(lab, f"data-{number}.json", json.loads(put.stdout))
+
+
+def measure_true(lab, report, runs):
+    step = write_document(lab, "true.json", TRUE)
+    ours = [lab.executor, "run", "--progress", "none", step]
+    ids = itertools.count()
+
+    def peer():
+        return lab.time_ms(["ctr", "run", "--rm", IMAGE, f"bench-{next(ids)}", "true"])
+
+    our_ms, peer_ms = map(median, interleave(runs, lambda: lab.time_ms(ours), peer))
+    report.figure("true: wall time", f"ours {our_ms:.1f} ms, ctr run --rm {peer_ms:.1f} ms",
+                  our_ms / peer_ms, 0.75, "x")
+    reply = median([lab.first_output_ms([lab.executor, "check"]) for _ in range(runs)])
+    empty = median([lab.first_output_ms([lab.executor, "--version"]) for _ in range(runs)])
+    report.figure("process start to first reply", f"of which start alone {empty:.1f} ms",
+                  reply, 5, "ms")
+    rss = max(lab.peak_rss_mib(ours) for _ in range(5))
+    report.figure("true: peak RSS", "", rss, 16, "MiB")
+    report_rpcs(lab, report, step, runs)
+
+
+def report_rpcs(lab, report, step, runs):
+    times = collections.defaultdict(list)
+    for _ in range(runs):
+        process = lab.run_quietly([lab.executor, "--log-level", "debug", "run",
+                                   "--progress", "none", step])
+        for method, duration in re.findall(r"rpc: (\S+) status=\d+ ([\d.]+) ms", process.stderr):
+            times[method].append(float(duration))
+    for method, durations in times.items():
+        report.note(f"  {method}", f"{median(durations):8.2f} ms, "
+                    f"{len(durations) / runs:g} a step")
+
+
+def measure_input(lab, report, runs):
+    step = write_document(lab, "input.json", {**TRUE, "inputs": {"data": TARGET}})
+    plain_step = write_document(lab, "plain.json", TRUE)
+    first, second, without = [], [], []
+    for number in range(runs + 1):
+        data = put_artifact(lab, number)
+        run = [lab.executor, "run", "--progress", "none", "--data", data, step]
+        plain = [lab.executor, "run", "--progress", "none", "--data", data, plain_step]
+        values = [lab.time_ms(command) for command in (plain, run, run)]
+        if number > 0:
+            for value, values_of_kind in zip(values, (without, first, second)):
+                values_of_kind.append(value)
+    base = median(without)
+    report.figure("1 MB input: first use", f"{median(first):.1f} ms, without {base:.1f} ms",
+                  median(first) - base, 40, "ms")
+    report.figure("1 MB input: second use", f"{median(second):.1f} ms, without {base:.1f} ms",
+                  median(second) - base, 15, "ms")
+
+
+def measure(lab, report, runs):
+    measure_true(lab, report, runs)
+    measure_input(lab, report, runs)
