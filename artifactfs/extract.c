@@ -79,7 +79,7 @@ static int extract_data(
         int status = archive_read_data_block(reader, &data, &length, &offset);
         if (status == ARCHIVE_EOF)
             return 0;
-        if (status < ARCHIVE_WARN)
+        if (status == ARCHIVE_RETRY || status < ARCHIVE_WARN)
             return failed(reader, name, err);
         if (archive_write_data_block(writer, data, length, offset) < ARCHIVE_OK)
             return failed(writer, name, err);
@@ -108,7 +108,8 @@ static int extract_entries(struct archive *reader, struct archive *writer, struc
         int status = archive_read_next_header(reader, &entry);
         if (status == ARCHIVE_EOF)
             return archive_write_close(writer) < ARCHIVE_OK ? failed(writer, NULL, err) : 0;
-        if (status < ARCHIVE_WARN)
+        /* RETRY stands above WARN, and is what a bad header gives. */
+        if (status == ARCHIVE_RETRY || status < ARCHIVE_WARN)
             return failed(reader, NULL, err);
         int r = extract_entry(reader, writer, entry, err);
         if (r < 0)

@@ -13,7 +13,7 @@
 #include "libcommon/layer_name.h"
 #include "libcommon/layer_xattrs.h"
 
-enum { BLOCK = 512 };
+enum { BLOCK = 512, END_BYTES = 2 * BLOCK };
 
 /* POSIX pax, "ustar Header Block". */
 struct ustar {
@@ -95,7 +95,7 @@ int wfe_tar_write_padding(struct wfe_tar_writer *writer, struct wfe_error *err)
 
 int wfe_tar_finish(struct wfe_tar_writer *writer, struct wfe_error *err)
 {
-    static const char zeros[2 * BLOCK];
+    static const char zeros[END_BYTES];
     assert(writer->total_bytes % BLOCK == 0);
     int r = wfe_tar_write_data(writer, zeros, sizeof zeros, err);
     return r < 0 ? r : flush(writer, err);
@@ -208,6 +208,11 @@ static int write_pax(struct wfe_tar_writer *writer, struct wfe_error *err)
     return r < 0 ? r : wfe_tar_write_padding(writer, err);
 }
 
+static uint64_t padded(uint64_t length)
+{
+    return (length + BLOCK - 1) / BLOCK * BLOCK;
+}
+
 int wfe_tar_write_header(
     struct wfe_tar_writer *writer, const struct wfe_tar_header *header, struct wfe_error *err)
 {
@@ -216,10 +221,11 @@ int wfe_tar_write_header(
     writer->records.length = 0;
     if (encode(writer, header, &ustar) < 0)
         return wfe_error_nomem(err);
-    /* Both headers, both paddings and the end of the tar. */
-    uint64_t around = writer->records.length + 6 * BLOCK;
-    if (around > writer->max_bytes || writer->total_bytes > writer->max_bytes - around ||
-        header->size_bytes > writer->max_bytes - around - writer->total_bytes)
+    uint64_t headers = BLOCK + END_BYTES;
+    if (writer->records.length > 0)
+        headers += BLOCK + padded(writer->records.length);
+    if (header->size_bytes > writer->max_bytes ||
+        writer->total_bytes + headers + padded(header->size_bytes) > writer->max_bytes)
         return wfe_error_set(err, WFE_ERROR_LIMIT, EFBIG,
             "with it the layer has more than %" PRIu64 " bytes", writer->max_bytes);
     int r = writer->records.length > 0 ? write_pax(writer, err) : 0;

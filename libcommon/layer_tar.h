@@ -39,7 +39,7 @@ struct wfe_tar_header {
 
 struct wfe_tar_writer {
     struct wfe_sink sink;
-    uint64_t max_bytes;
+    uint64_t max_bytes; /* at most WFE_LAYER_MAX_TAR_BYTES */
     uint64_t total_bytes;
     uint64_t entries;
     struct wfe_buffer records; /* of the entry in hand */

@@ -68,6 +68,19 @@ static bool is_tar(enum wfe_archive_form form)
     return form == WFE_ARCHIVE_TAR || form == WFE_ARCHIVE_TAR_GZIP || form == WFE_ARCHIVE_TAR_ZSTD;
 }
 
+static int probe(const char *path, enum wfe_archive_form *ret, struct wfe_error *err)
+{
+    WFE_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return wfe_error_system(err, errno, "open");
+    int r = wfe_archive_probe_fd(fd, ret, NULL, err);
+    if (r < 0 || *ret != WFE_ARCHIVE_NONE)
+        return r;
+    if (lseek(fd, 0, SEEK_SET) < 0)
+        return wfe_error_system(err, errno, "seek");
+    return wfe_scan_probe(fd, ret, err);
+}
+
 /* A tar: what is kept is what was read. */
 static int stage_tar(struct wfe_store *store, const char *path, enum wfe_archive_form form,
     struct staged *ret, struct wfe_error *err)
@@ -105,7 +118,7 @@ static int stage_file(struct wfe_store *store, const char *path, const char *fil
     struct staged *ret, struct wfe_error *err)
 {
     enum wfe_archive_form form;
-    int r = wfe_archive_probe(path, &form, err);
+    int r = probe(path, &form, err);
     if (r < 0)
         return r;
     ret->media_type = media_type_of(form);
@@ -131,7 +144,7 @@ static int stage_stream(struct wfe_store *store, int in, const char *file_name, 
     if (!path)
         return wfe_error_nomem(err);
     enum wfe_archive_form form;
-    r = wfe_archive_probe(path, &form, err);
+    r = probe(path, &form, err);
     if (r < 0)
         return r;
     if (!is_tar(form))

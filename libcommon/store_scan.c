@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -195,7 +197,8 @@ static int read_entries(struct scan *s)
         int status = archive_read_next_header(archive, &entry);
         if (status == ARCHIVE_EOF)
             return 0;
-        if (status < ARCHIVE_WARN)
+        /* RETRY stands above WARN, and is what a bad header gives. */
+        if (status == ARCHIVE_RETRY || status < ARCHIVE_WARN)
             return archive_failed(s, archive);
     }
 }
@@ -265,5 +268,49 @@ int wfe_scan_tar(
     wfe_hasher_final(s.source_hasher, &ret->digest);
     wfe_hasher_final(s.tar_hasher, &ret->diff_id);
     ret->size_bytes = s.source_bytes;
+    return 0;
+}
+
+static bool is_tar_header(const unsigned char *header)
+{
+    static const size_t sum_at = 148;
+    static const size_t sum_length = 8;
+    unsigned long sum = 0;
+    for (size_t i = 0; i < TAR_BLOCK_BYTES; i++)
+        sum += i >= sum_at && i < sum_at + sum_length ? ' ' : header[i];
+    char text[9] = "";
+    memcpy(text, header + sum_at, sum_length);
+    return strtoul(text, NULL, 8) == sum;
+}
+
+int wfe_scan_probe(int in, enum wfe_archive_form *ret, struct wfe_error *err)
+{
+    unsigned char magic[4];
+    ssize_t read_bytes = pread(in, magic, sizeof magic, 0);
+    if (read_bytes < 0)
+        return wfe_error_system(err, errno, "read");
+    __attribute__((cleanup(scan_done))) struct scan s = {.in = in, .out = -1, .err = err};
+    if (read_bytes == 4 && memcmp(magic, "\x1f\x8b\x08", 3) == 0)
+        s.form = WFE_ARCHIVE_TAR_GZIP;
+    else if (read_bytes == 4 && memcmp(magic, "\x28\xb5\x2f\xfd", 4) == 0)
+        s.form = WFE_ARCHIVE_TAR_ZSTD;
+    else
+        return 0;
+    int r = scan_begin(&s);
+    if (r < 0)
+        return r;
+    unsigned char block[TAR_BLOCK_BYTES];
+    size_t length = 0;
+    while (length < sizeof block) {
+        const unsigned char *data;
+        ssize_t n = next_tar_bytes(&s, &data);
+        if (n <= 0)
+            return (int)n;
+        size_t part = sizeof block - length < (size_t)n ? sizeof block - length : (size_t)n;
+        memcpy(block + length, data, part);
+        length += part;
+    }
+    if (is_tar_header(block))
+        *ret = s.form;
     return 0;
 }

@@ -34,4 +34,13 @@ struct wfe_scan_result {
 int wfe_scan_tar(int in, int out, enum wfe_archive_form form, struct wfe_scan_result *ret,
     struct wfe_error *err);
 
+/*
+ * A second look at a file, from its start, that wfe_archive_probe() took for a plain one: a short
+ * compressed tar that is damaged or cut off makes libarchive give up before its first entry.
+ * Sets *ret when a tar's header is at the start of what is below gzip or zstd, and leaves it else.
+ * Errors: WFE_ERROR_ARCHIVE (gzip or zstd that breaks before it tells what is inside),
+ * WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
+ */
+int wfe_scan_probe(int in, enum wfe_archive_form *ret, struct wfe_error *err);
+
 #endif

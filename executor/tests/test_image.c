@@ -22,7 +22,7 @@ static char *read_data(const char *name, size_t *ret_length)
     const char *directory = getenv("WFE_TEST_DATA");
     if (!directory)
         fail_msg("WFE_TEST_DATA must name the directory of test data");
-    WFE_FREE char *folder = wfe_path_join(directory, "image");
+    WFE_FREE char *folder = wfe_path_join(directory, "fuzz-image");
     WFE_FREE char *path = wfe_path_join(folder, name);
     char *text = NULL;
     struct wfe_error err = WFE_ERROR_INIT;
@@ -101,7 +101,7 @@ static void the_documents_of_the_data_folder_are_taken_or_refused_as_they_are_na
     const char *directory = getenv("WFE_TEST_DATA");
     if (!directory)
         fail_msg("WFE_TEST_DATA must name the directory of test data");
-    WFE_FREE char *folder = wfe_path_join(directory, "image");
+    WFE_FREE char *folder = wfe_path_join(directory, "fuzz-image");
     DIR *stream = opendir(folder);
     assert_non_null(stream);
     int ok = 0, refused = 0;
