@@ -205,7 +205,7 @@ static int load_workflow(const struct parsed *parsed, const char *path,
 
 static int write_result(const struct parsed *parsed, const cJSON *result, struct wfe_error *err)
 {
-    WFE_FREE char *text = cJSON_Print(result);
+    WFE_FREE char *text = cJSON_PrintUnformatted(result);
     if (!text)
         return wfe_error_nomem(err);
     FILE *to = stdout;

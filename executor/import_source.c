@@ -18,6 +18,7 @@
 struct listed {
     char *path;
     char *link; /* the member that it stands for; NULL for a file */
+    bool hard;  /* that member comes earlier */
 };
 
 struct wfe_import_source {
@@ -129,6 +130,7 @@ static int fill_listed(struct listed *listed, struct archive_entry *entry)
     if (!listed->path)
         return errno == EINVAL ? 0 : -ENOMEM;
     if (hardlink || symlink) {
+        listed->hard = hardlink != NULL;
         listed->link = resolve_path(hardlink ? "" : listed->path, hardlink ? hardlink : symlink);
         if (!listed->link) {
             free(wfe_steal(&listed->path));
@@ -239,18 +241,21 @@ static int find_listed(
     const struct wfe_import_source *source, const char *name, size_t *ret, struct wfe_error *err)
 {
     const char *wanted = name;
+    size_t end = source->listed_count;
     for (int links = 0; links <= WFE_IMPORT_MAX_LINKS; links++) {
-        size_t at = source->listed_count;
+        size_t at = end;
         while (at > 0 &&
                (!source->listed[at - 1].path || strcmp(source->listed[at - 1].path, wanted) != 0))
             at--;
         if (at == 0)
             return no_such_member(source, name, err);
-        if (!source->listed[at - 1].link) {
+        const struct listed *found = &source->listed[at - 1];
+        if (!found->link) {
             *ret = at - 1;
             return 0;
         }
-        wanted = source->listed[at - 1].link;
+        wanted = found->link;
+        end = found->hard ? at - 1 : source->listed_count;
     }
     return wfe_error_set(err, WFE_ERROR_ARCHIVE, ELOOP, "%s: %s is a link to a link without end",
         source->path, name);

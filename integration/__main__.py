@@ -9,12 +9,25 @@ import concurrent.futures
 import glob
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+
+RUNNING = set()
+
+
+def stop_on_signal(*_):
+    """The workers and what they have started end too, then the daemon, as at any other end."""
+    for process in list(RUNNING):
+        try:
+            os.killpg(process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+    raise KeyboardInterrupt
 
 
 class CountingResult(unittest.TextTestResult):
@@ -63,10 +76,12 @@ def run_file_apart(name, patterns, environment):
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, errors="replace", pass_fds=[writer],
-                env={**environment, "WFE_SUMMARY_FD": str(writer)})
+                start_new_session=True, env={**environment, "WFE_SUMMARY_FD": str(writer)})
         finally:
             os.close(writer)
+        RUNNING.add(process)
         output, _ = process.communicate()
+        RUNNING.discard(process)
         text = summary.read()
     if not text:
         return {"passed": [], "failed": [name + " (ended before its time)"], "skipped": {}}, output
@@ -88,6 +103,8 @@ def main():
     sys.dont_write_bytecode = True
     if arguments.build:
         os.environ["WFE_BUILD_DIR"] = os.path.abspath(arguments.build)
+    signal.signal(signal.SIGTERM, stop_on_signal)
+    signal.signal(signal.SIGINT, stop_on_signal)
     if arguments.worker:
         run_file(arguments.worker, arguments.patterns)
         return

@@ -14,6 +14,7 @@ import collections
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -21,6 +22,8 @@ import unittest
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IMAGE = "localhost/busybox:latest"
+
+TEST_TIMEOUT_S = 240
 
 Outcome = collections.namedtuple("Outcome", "status result stderr stdout")
 
@@ -103,6 +106,7 @@ class IntegrationTest(unittest.TestCase):
         cls.session = Session.get()
 
     def setUp(self):
+        self._limit_time()
         self.namespace = self.session.new_namespace()
         self.tmp = tempfile.mkdtemp(prefix="t-", dir=self.session.scratch)
         self.addCleanup(shutil.rmtree, self.tmp, ignore_errors=True)
@@ -120,6 +124,16 @@ class IntegrationTest(unittest.TestCase):
         self.addCleanup(self._remove_namespace)
         self.addCleanup(self.assert_nothing_left)
         self.ctr("images", "import", self.session.image_archive)
+        self._documents = 0
+
+    def _limit_time(self):
+        """A test that hangs fails, so that its cleanups run."""
+        def give_up(*_):
+            raise AssertionError(f"longer than {TEST_TIMEOUT_S} s")
+
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(TEST_TIMEOUT_S)
+        self.addCleanup(signal.alarm, 0)
 
     # Programs
 
@@ -164,15 +178,18 @@ class IntegrationTest(unittest.TestCase):
         process.stderr = process.stderr.decode(errors="replace")
         return process
 
-    def step_file(self, document, name="step.yaml"):
-        """JSON is YAML: a mapping is written as it, text as it stands."""
+    def step_file(self, document, name=None):
+        """JSON is YAML: a mapping is written as it, text as it stands. Each has its own file."""
+        self._documents += 1
+        name = name or f"step-{self._documents}.yaml"
         text = document if isinstance(document, str) else json.dumps(document)
         return self.write(name, text)
 
     def run_arguments(self, document, data=None, options=()):
         arguments = ["run", *options]
         if data is not None:
-            arguments += ["--data", self.write("data.json", json.dumps(data))]
+            name = f"data-{self._documents + 1}.json"
+            arguments += ["--data", self.write(name, json.dumps(data))]
         return [*arguments, self.step_file(document)]
 
     def run_step(self, document, data=None, options=(), env=None, global_options=(),
@@ -267,6 +284,7 @@ class IntegrationTest(unittest.TestCase):
         images = self.ctr("images", "list", "--quiet", check=False).split()
         if images:
             self.ctr("images", "remove", "--sync", *images, check=False)
+        self.ctr("namespaces", "remove", self.namespace, check=False)
         for folder in cgroup_folders(self.namespace):
             try:
                 os.rmdir(folder)

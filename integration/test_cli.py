@@ -25,7 +25,7 @@ class ExecutorCli(IntegrationTest):
     def test_wrong_usage_is_125_and_says_what_is_wrong(self):
         for arguments, expected in ((["--nonsense"], "nonsense"), (["frobnicate"], "frobnicate"),
                                     (["run", "--io", "smoke", "x"], "smoke"), (["run"], "STEP"),
-                                    ([], "Usage"), (["run", "--artifact", "x", "y"], "NAME="),
+                                    ([], "command"), (["run", "--artifact", "x", "y"], "NAME="),
                                     (["run", "--inputs-as", "magic", "x"], "magic")):
             with self.subTest(arguments=arguments):
                 process = self.executor(*arguments)

@@ -65,8 +65,9 @@ class Io(IntegrationTest):
         os.mkdir(shared)
         process = self.start_step({"image": IMAGE, "run": "echo up; sleep 2"},
                                   env={"WFE_IO_DIR": shared})
-        while process.stderr.read(1) not in (b"", b"u"):
-            pass
+        seen = b""
+        while b"up\n" not in seen and (chunk := os.read(process.stderr.fileno(), 4096)):
+            seen += chunk
         folders = os.listdir(shared)
         self.assertEqual(len(folders), 1, folders)
         self.assertTrue(folders[0].startswith("wfe-io-"), folders)
@@ -79,7 +80,7 @@ class Io(IntegrationTest):
         self.assertEqual(os.listdir(shared), [])
 
     def test_the_programs_memory_does_not_grow_with_the_output(self):
-        process = self.start_step({"image": IMAGE, "output_limit": "64k",
+        process = self.start_step({"image": IMAGE, "output_limit": "16k",
                                    "run": "yes 0123456789abcde | head -c 200000000"},
                                   options=["-q"])
         peak = 0

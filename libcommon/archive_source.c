@@ -146,8 +146,11 @@ static int fetch(struct archive_source *source, struct wfe_error *err)
         source->at_end = true;
         length = 0;
     }
-    /* A hole at the end: libarchive tells there where the file ends. */
-    source->block_offset = offset < 0 ? 0 : (uint64_t)offset;
+    /* Of a hole at the end of a file only the reader of tars tells. */
+    bool is_tar = (archive_format(source->reader) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_TAR;
+    if (offset < 0 || (source->at_end && !is_tar))
+        offset = (la_int64_t)source->position;
+    source->block_offset = (uint64_t)offset;
     if (source->block_offset < source->position) {
         if (length > 0)
             return wfe_error_set(err, WFE_ERROR_ARCHIVE, EINVAL, "its data overlap");

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,14 +22,17 @@ static int reserve(struct wfe_buffer *buffer, size_t extra)
     assert(buffer->length <= buffer->cap_bytes);
     if (extra > buffer->cap_bytes - buffer->length)
         return -EMSGSIZE;
+    if (extra >= SIZE_MAX - buffer->length)
+        return -ENOMEM;
     size_t needed = buffer->length + extra + 1;
     if (needed <= buffer->allocated)
         return 0;
+    size_t limit = buffer->cap_bytes < SIZE_MAX ? buffer->cap_bytes + 1 : SIZE_MAX;
     size_t size = buffer->allocated ? buffer->allocated : 64;
     while (size < needed)
-        size *= 2;
-    if (size > buffer->cap_bytes + 1)
-        size = buffer->cap_bytes + 1;
+        size = size > limit / 2 ? limit : size * 2;
+    if (size > limit)
+        size = limit;
     char *data = realloc(buffer->data, size);
     if (!data)
         return -ENOMEM;

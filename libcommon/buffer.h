@@ -38,6 +38,6 @@ int wfe_buffer_printf(struct wfe_buffer *buffer, const char *format, ...)
  * NULL when memory ran out. */
 char *wfe_buffer_steal(struct wfe_buffer *buffer);
 
-#define WFE_BUFFER WFE_CLEANUP(wfe_buffer_done)
+#define WFE_BUFFER __attribute__((cleanup(wfe_buffer_done)))
 
 #endif

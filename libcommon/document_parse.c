@@ -6,6 +6,7 @@
 
 #include <libfyaml.h>
 
+#include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/document_build.h"
 #include "libcommon/utf8.h"
@@ -191,15 +192,42 @@ static int scalar_line(struct builder *builder, struct fy_event *event)
     return builder->line;
 }
 
+/*
+ * The token's text, a view that lives as long as both token and buffer. fy_token_get_text() loses
+ * memory over a text of many doubled quotes (libfyaml 0.7.12), so such a one is iterated over.
+ */
+static int read_text(
+    struct fy_token *token, struct wfe_buffer *buffer, const char **ret, size_t *ret_length)
+{
+    if (fy_token_scalar_style(token) != FYSS_SINGLE_QUOTED) {
+        *ret = fy_token_get_text(token, ret_length);
+        return *ret ? 0 : -ENOMEM;
+    }
+    struct fy_token_iter *iter = fy_token_iter_create(token);
+    int r = iter ? wfe_buffer_append(buffer, "", 0) : -ENOMEM;
+    int failed = 0;
+    const struct fy_iter_chunk *chunk = NULL;
+    while (r == 0 && (chunk = fy_token_iter_chunk_next(iter, chunk, &failed)))
+        r = wfe_buffer_append(buffer, chunk->str, chunk->len);
+    if (r == 0 && failed)
+        r = -ENOMEM;
+    fy_token_iter_destroy(iter);
+    *ret = buffer->data;
+    *ret_length = buffer->length;
+    return r;
+}
+
 static int add_scalar(struct builder *builder, struct fy_event *event)
 {
     int r = wfe_document_count_nodes(&builder->parse, 1, builder->line);
     if (r < 0)
         return r;
     size_t length = 0;
-    const char *text = fy_token_get_text(event->scalar.value, &length);
-    if (!text)
-        return -ENOMEM;
+    const char *text;
+    WFE_BUFFER struct wfe_buffer buffer = WFE_BUFFER_INIT(WFE_DOCUMENT_MAX_BYTES);
+    r = read_text(event->scalar.value, &buffer, &text, &length);
+    if (r < 0)
+        return r;
     int line = scalar_line(builder, event);
     if (length > 0 && memchr(text, '\0', length)) {
         add_problem(builder, line, "found a NUL character in text; allowed: text without it");

@@ -74,12 +74,17 @@ int wfe_error_set(
 
 int wfe_error_system(struct wfe_error *err, int errnum, const char *format, ...)
 {
+    /* A long path must not push the reason out of the message. */
+    const char *reason = strerror(errnum);
     char what[sizeof err->message];
+    assert(strlen(reason) + sizeof ": " < sizeof what);
+    size_t room = sizeof what - strlen(reason) - strlen(": ");
     va_list args;
     va_start(args, format);
-    vsnprintf(what, sizeof what, format, args);
+    if (vsnprintf(what, room, format, args) >= (int)room)
+        trim_partial_utf8(what);
     va_end(args);
-    return wfe_error_set(err, WFE_ERROR_SYSTEM, errnum, "%s: %s", what, strerror(errnum));
+    return wfe_error_set(err, WFE_ERROR_SYSTEM, errnum, "%s: %s", what, reason);
 }
 
 int wfe_error_nomem(struct wfe_error *err)

@@ -104,8 +104,8 @@ int wfe_make_directories(const char *path, mode_t mode)
 }
 
 /* Everything of a replacement but the temporary file's removal on failure. */
-static int write_and_rename(int dirfd, int fd, const char *temporary, const char *name,
-    const void *data, size_t length)
+static int write_and_rename(
+    int dirfd, int fd, const char *temporary, const char *name, const void *data, size_t length)
 {
     int r = wfe_write_all(fd, data, length);
     if (r < 0)
@@ -119,17 +119,33 @@ static int write_and_rename(int dirfd, int fd, const char *temporary, const char
     return 0;
 }
 
-int wfe_replace_file(int dirfd, const char *name, const void *data, size_t length, mode_t mode)
+/* A new file beside name, its own name in temporary. Returns the descriptor or -errno. */
+static int open_temporary(
+    int dirfd, const char *name, mode_t mode, char *temporary, size_t temporary_size)
 {
     static _Atomic unsigned counter;
+    /* Process ids come again, on this machine and on others that share the directory, and a
+     * killed writer leaves its file behind. */
+    for (int attempt = 0; attempt < 1000; attempt++) {
+        int n =
+            snprintf(temporary, temporary_size, ".%s.%ld.%u.tmp", name, (long)getpid(), ++counter);
+        if (n < 0 || (size_t)n >= temporary_size)
+            return -ENAMETOOLONG;
+        int fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (fd >= 0)
+            return fd;
+        if (errno != EEXIST)
+            return -errno;
+    }
+    return -EEXIST;
+}
+
+int wfe_replace_file(int dirfd, const char *name, const void *data, size_t length, mode_t mode)
+{
     char temporary[NAME_MAX + 1];
-    int n = snprintf(
-        temporary, sizeof temporary, ".%s.%ld.%u.tmp", name, (long)getpid(), ++counter);
-    if (n < 0 || (size_t)n >= sizeof temporary)
-        return -ENAMETOOLONG;
-    WFE_CLOSE int fd = openat(dirfd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    WFE_CLOSE int fd = open_temporary(dirfd, name, mode, temporary, sizeof temporary);
     if (fd < 0)
-        return -errno;
+        return fd;
     int r = write_and_rename(dirfd, fd, temporary, name, data, length);
     if (r < 0)
         unlinkat(dirfd, temporary, 0);

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "libcommon/cleanup.h"
+#include "libcommon/utf8.h"
 
 static const char *const LEVELS[] = {"error", "warn", "info", "debug"};
 
@@ -21,6 +22,22 @@ static struct {
     void (*hook)(bool before, void *context);
     void *hook_context;
 } state = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = WFE_LOG_WARN};
+
+/* Text of daemons and archives must neither break a line in two nor speak to the terminal. */
+static void make_printable(char *text)
+{
+    size_t length = strlen(text);
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        if (byte == '\n' || byte == '\r' || byte == '\t')
+            text[i] = ' ';
+        else if (byte < 0x20 || byte == 0x7F)
+            text[i] = '?';
+    }
+    for (size_t i = wfe_utf8_span(text, length); i < length;
+         i += wfe_utf8_span(text + i, length - i))
+        text[i] = '?';
+}
 
 int wfe_log_level_parse(const char *text, enum wfe_log_level *ret)
 {
@@ -53,6 +70,7 @@ void wfe_log_set_step(const char *step)
 {
     pthread_mutex_lock(&state.lock);
     snprintf(state.step, sizeof state.step, "%s", step ? step : "");
+    make_printable(state.step);
     pthread_mutex_unlock(&state.lock);
 }
 
@@ -94,6 +112,7 @@ void wfe_log(enum wfe_log_level level, const char *stage, const char *format, ..
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    make_printable(message);
 
     pthread_mutex_lock(&state.lock);
     if (level <= state.level) {

@@ -90,6 +90,17 @@ static void discard_log(gpr_log_func_args *args)
     (void)args;
 }
 
+/*
+ * Never undone: after a write that had to wait, C core's thread for such writes sleeps for up
+ * to ten seconds, and grpc_shutdown() would wait for it.
+ */
+static void initialise_core(void)
+{
+    if (!getenv("GRPC_VERBOSITY"))
+        gpr_set_log_function(discard_log);
+    grpc_init();
+}
+
 static grpc_arg integer_arg(const char *key, int value)
 {
     return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
@@ -136,9 +147,8 @@ int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, s
     }
     if (options)
         rpc->options = *options;
-    if (!getenv("GRPC_VERBOSITY"))
-        gpr_set_log_function(discard_log);
-    grpc_init();
+    static pthread_once_t initialised = PTHREAD_ONCE_INIT;
+    pthread_once(&initialised, initialise_core);
     rpc->channel = create_channel(target);
     *ret = rpc;
     return 0;
@@ -150,9 +160,6 @@ void wfe_rpc_free(struct wfe_rpc *rpc)
         return;
     assert(atomic_load(&rpc->calls) == 0);
     grpc_channel_destroy(rpc->channel);
-    /* The other grpc_shutdown() would leave its work to a thread that the end of the process
-     * cuts off. */
-    grpc_shutdown_blocking();
     free(rpc->target);
     free(rpc);
 }

@@ -90,6 +90,10 @@ static bool accepts(const char *kind, const char *json, size_t length, struct wf
         wfe_image_config_done(&config);
         return true;
     }
+    if (strncmp(kind, "reference-", 10) == 0) {
+        WFE_FREE char *full = NULL;
+        return wfe_image_normalize(json, &full, err) == 0;
+    }
     assert_int_equal(strncmp(kind, "index-", 6), 0);
     struct wfe_descriptor descriptor;
     return wfe_image_index_select(json, length, &AMD64, &descriptor, err) == 0;
@@ -120,7 +124,7 @@ static void the_documents_of_the_data_folder_are_taken_or_refused_as_they_are_na
             fail_msg("%s: %s", entry->d_name, taken ? "was taken" : err.message);
         if (!taken) {
             assert_true(err.kind == WFE_ERROR_INPUT || err.kind == WFE_ERROR_LIMIT);
-            assert_int_equal(strncmp(err.message, "image ", 6), 0);
+            assert_non_null(strstr(err.message, "image "));
         }
         ok += taken;
         refused += !taken;

@@ -642,6 +642,17 @@ static void the_last_member_of_a_name_counts(void **state)
     assert_string_equal(text, "new");
 }
 
+static void a_hard_link_stands_for_an_earlier_member(void **state)
+{
+    (void)state;
+    FILES struct files files = {.count = 0};
+    add_file(&files, "a", "text");
+    add_file(&files, "a", "")->hardlink = "a";
+    WFE_FREE char *text = NULL;
+    assert_int_equal(read_from_tar(&files, "a", 100, &text, NULL), 0);
+    assert_string_equal(text, "text");
+}
+
 static void a_member_beyond_the_limit_is_refused(void **state)
 {
     (void)state;
@@ -662,10 +673,13 @@ static void links_that_lead_nowhere_are_refused(void **state)
     add_file(&files, "pool", "")->symlink = "loop";
     add_file(&files, "out", "")->symlink = "../etc/passwd";
     add_file(&files, "gone", "")->symlink = "nothing";
+    add_file(&files, "early", "")->hardlink = "late";
+    add_file(&files, "late", "text");
     static const struct {
         const char *name;
         int errnum;
-    } cases[] = {{"loop", ELOOP}, {"out", ENOENT}, {"gone", ENOENT}, {"etc/passwd", ENOENT}};
+    } cases[] = {{"loop", ELOOP}, {"out", ENOENT}, {"gone", ENOENT}, {"early", ENOENT},
+        {"etc/passwd", ENOENT}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *text = NULL;
         struct wfe_error err = WFE_ERROR_INIT;
@@ -762,6 +776,7 @@ int main(void)
         cmocka_unit_test(links_between_the_layers_of_a_docker_archive_are_followed),
         cmocka_unit_test(names_of_one_file_are_each_shown),
         cmocka_unit_test(the_last_member_of_a_name_counts),
+        cmocka_unit_test(a_hard_link_stands_for_an_earlier_member),
         cmocka_unit_test(a_member_beyond_the_limit_is_refused),
         cmocka_unit_test(links_that_lead_nowhere_are_refused),
         cmocka_unit_test(a_sparse_member_is_refused),

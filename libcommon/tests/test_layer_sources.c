@@ -334,10 +334,10 @@ static void every_filter_is_undone(void **state)
         archive_write_add_filter_uuencode, archive_write_add_filter_xz,
         archive_write_add_filter_zstd};
     TAR_BUFFER(plain);
-    write_archive("plain", archive_write_set_format_pax_restricted, NULL, "caf\xe9");
+    write_archive("plain", archive_write_set_format_gnutar, NULL, "caf\xe9");
     layer_listing(scratch_path("plain"), NULL, &plain);
     for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
-        write_archive("filter", archive_write_set_format_pax_restricted, filters[i], "caf\xe9");
+        write_archive("filter", archive_write_set_format_gnutar, filters[i], "caf\xe9");
         TAR_BUFFER(listing);
         layer_listing(scratch_path("filter"), NULL, &listing);
         assert_string_equal(listing.data, plain.data);
@@ -371,17 +371,27 @@ static void a_wrong_checksum_in_a_zip_is_an_error(void **state)
     assert_refused(WFE_ERROR_ARCHIVE, "'d/f': ZIP bad CRC", "");
 }
 
+/* A file of inode 1 with two links, in cpio's "newc" format. */
+static void add_newc(struct wfe_buffer *cpio, unsigned mode, const char *name, const char *data)
+{
+    static const char zeros[4];
+    int r = wfe_buffer_printf(cpio,
+        "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s%c", 1, mode, 0, 0, 2, 1,
+        (unsigned)strlen(data), 0, 0, 0, 0, (unsigned)strlen(name) + 1, 0, name, 0);
+    assert_int_equal(r, 0);
+    assert_int_equal(wfe_buffer_append(cpio, zeros, -cpio->length % 4), 0);
+    assert_int_equal(wfe_buffer_puts(cpio, data), 0);
+    assert_int_equal(wfe_buffer_append(cpio, zeros, -cpio->length % 4), 0);
+}
+
 static void hardlinks_of_a_cpio_have_the_data_of_the_last(void **state)
 {
     (void)state;
-    static const char cpio[] =
-        "07070100000001000081A400000000000000000000000200000001000000000000000000000000000000000000"
-        "000200000000a\0\0\0"
-        "07070100000001000081A400000000000000000000000200000001000000050000000000000000000000000000"
-        "000200000000b\0\0\0hello\0\0\0"
-        "0707010000000000000000000000000000000000000001000000000000000000000000000000000000000000"
-        "0000000B00000000TRAILER!!!\0\0\0\0";
-    scratch_write("a.tar", cpio, sizeof cpio - 1);
+    WFE_BUFFER struct wfe_buffer cpio = WFE_BUFFER_INIT(4096);
+    add_newc(&cpio, 0100644, "a", "");
+    add_newc(&cpio, 0100644, "b", "hello");
+    add_newc(&cpio, 0, "TRAILER!!!", "");
+    scratch_write("a.tar", cpio.data, cpio.length);
     assert_layer(NULL, "- 644 0:0 1 a 5 hello\n"
                        "h b > a\n");
 }
@@ -402,7 +412,7 @@ static void an_encrypted_entry_is_refused(void **state)
 static void the_locale_changes_nothing(void **state)
 {
     (void)state;
-    static const char *const locales[] = {"C", "C.UTF-8", "POSIX"};
+    static const char *const locales[] = {"C", "C.UTF-8"};
     write_archive("names.tar", archive_write_set_format_gnutar, NULL, "caf\xe9 \xc3\xa4");
     setlocale(LC_ALL, "C.UTF-8");
     write_archive("names.zip", archive_write_set_format_zip, NULL, "\xc3\xa4 \xe6\x97\xa5");

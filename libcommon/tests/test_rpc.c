@@ -82,7 +82,7 @@ static void await_count(atomic_uint *count, unsigned expected)
 {
     for (int i = 0; i < 5000 && atomic_load(count) < expected; i++)
         usleep(1000);
-    assert_int_equal(atomic_load(count), expected);
+    assert_true(atomic_load(count) >= expected);
 }
 
 static int get(const struct wfe_rpc_context *context, const char *name,
@@ -391,7 +391,7 @@ static void a_server_stream_that_fails_gives_messages_first_then_the_status(void
 static void a_long_stream_cannot_run_ahead_of_its_reader(void **state)
 {
     (void)state;
-    enum { MESSAGES = 512, SIZE = 1024 * 1024 };
+    enum { MESSAGES = 96, SIZE = 1024 * 1024 };
     WFE_RPC_CALL struct wfe_rpc_call *call = start_read(MESSAGES, SIZE, "");
     usleep(300 * 1000);
     assert_in_range(atomic_load(&peer.state->streamed_bytes), 0, AHEAD_MAX_BYTES);
@@ -401,7 +401,7 @@ static void a_long_stream_cannot_run_ahead_of_its_reader(void **state)
         assert_int_equal(wfe_rpc_receive(call, -1, &message, NULL), 0);
         assert_non_null(message);
         read_bytes += ((Content__ReadContentResponse *)message)->data.len;
-        if (i == 100)
+        if (i == 40)
             usleep(300 * 1000);
         uint64_t streamed = atomic_load(&peer.state->streamed_bytes);
         assert_true(streamed <= read_bytes + AHEAD_MAX_BYTES);
@@ -480,7 +480,7 @@ static void a_bidirectional_stream_echoes(void **state)
     (void)state;
     static char data[1024 * 1024];
     WFE_RPC_CALL struct wfe_rpc_call *call = start_write(NULL);
-    for (int64_t i = 0; i < 32; i++) {
+    for (int64_t i = 0; i < 8; i++) {
         assert_int_equal(
             write_chunk(call, "r", i * (int64_t)sizeof data, data, sizeof data, NULL), 0);
         WFE_MESSAGE ProtobufCMessage *message = NULL;
