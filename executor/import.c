@@ -15,7 +15,7 @@
 #define LABEL_KEY_BYTES 160
 
 static int upload_text(const struct wfe_session *session, const struct wfe_descriptor *descriptor,
-    const char *text, struct wfe_error *err)
+    const char *text, const struct wfe_label *labels, size_t label_count, struct wfe_error *err)
 {
     WFE_CONTENT_WRITER struct wfe_content_writer *writer = NULL;
     bool known;
@@ -26,7 +26,7 @@ static int upload_text(const struct wfe_session *session, const struct wfe_descr
     }
     if (r == 0)
         r = wfe_content_writer_commit(
-            writer, &descriptor->digest, descriptor->size_bytes, NULL, 0, err);
+            writer, &descriptor->digest, descriptor->size_bytes, labels, label_count, err);
     return r;
 }
 
@@ -145,14 +145,20 @@ static int label_manifest(
     return count > 0 ? wfe_content_label(session, digest, labels, count, err) : 0;
 }
 
-/* A configuration that was sent anew has no label yet, though its chain may be unpacked. */
-static int label_config(const struct wfe_session *session, const struct wfe_import_plan *plan,
-    const struct wfe_digest *chain_id, struct wfe_error *err)
+/* The label comes before the chain is looked for: if that is unpacked already, the collector
+ * can't take it in between. */
+static int upload_config(
+    const struct wfe_session *session, const struct wfe_import_plan *plan, struct wfe_error *err)
 {
+    struct wfe_digest chain_id = plan->config.diff_ids[0];
+    for (size_t i = 1; i < plan->config.layer_count; i++) {
+        struct wfe_digest parent = chain_id;
+        wfe_digest_chain(&parent, &plan->config.diff_ids[i], &chain_id);
+    }
     char key[LABEL_KEY_BYTES];
     snprintf(key, sizeof key, "containerd.io/gc.ref.snapshot.%s", session->snapshotter);
-    const struct wfe_label label = {key, chain_id->text};
-    return wfe_content_label(session, &plan->manifest.config.digest, &label, 1, err);
+    const struct wfe_label label = {key, chain_id.text};
+    return upload_text(session, &plan->manifest.config, plan->config_json, &label, 1, err);
 }
 
 /* The record makes all of it permanent, so it comes last. */
@@ -192,17 +198,15 @@ static int import_plan(
     const struct wfe_session *session, const struct wfe_import_plan *plan, struct wfe_error *err)
 {
     struct wfe_digest chain_id;
-    int r = upload_text(session, &plan->manifest.config, plan->config_json, err);
+    int r = upload_config(session, plan, err);
     if (r == 0)
         r = upload_layers(session, plan, err);
     if (r == 0)
-        r = upload_text(session, &plan->manifest_descriptor, plan->manifest_json, err);
+        r = upload_text(session, &plan->manifest_descriptor, plan->manifest_json, NULL, 0, err);
     if (r == 0)
         r = label_manifest(session, plan, err);
     if (r == 0)
         r = wfe_image_unpack(session, &plan->manifest, &plan->config, &chain_id, err);
-    if (r == 0)
-        r = label_config(session, plan, &chain_id, err);
     if (r == 0)
         r = record_image(session, plan, err);
     return r;

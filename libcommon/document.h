@@ -6,20 +6,19 @@
  * YAML and JSON text → a tree of nodes that know their line, and a list of everything that is
  * wrong with a document.
  *
- * JSON is read by the same parser (YAML 1.2 contains it). Aliases share their anchor's
- * node, so that a bomb of aliases costs no memory. Merge keys (`<<`, YAML 1.1) are resolved:
- * a map or a list of maps, an earlier map of the list wins over a later one, a key of the map
- * itself wins over both; merged members stand before the map's own ones. Only a `<<` without quotes
- * is one, so JSON has none. A duplicate key is an error, as is a key that is no scalar, a tag
- * beyond the core schema's, and a second document in the text.
+ * A text that starts with "{" or "[" and is JSON (RFC 8259) to its end is read as JSON, any other
+ * one as YAML. Aliases share their anchor's node, so that a bomb of aliases costs no memory. Merge
+ * keys (`<<`, YAML 1.1) are resolved: a map or a list of maps, an earlier map of the list wins over
+ * a later one, a key of the map itself wins over both; merged members stand before the map's own
+ * ones. Only a `<<` without quotes is one, so JSON has none. A duplicate key is an error, as is a
+ * key that is no scalar, a tag beyond the core schema's, and a second document in the text.
  *
  * Scalars without quotes are typed by YAML 1.2's core schema with two exceptions: a decimal
  * number with a leading zero and .inf and .nan are strings, since no two readers agree about
  * the one and JSON lacks the others. Each scalar keeps its text: `version: 1.10` can be read
  * as "1.10".
  *
- * Limits: WFE_DOCUMENT_MAX_BYTES of text (the YAML scanner takes up to 350 bytes of memory for each
- * byte of the worst text), WFE_DOCUMENT_MAX_DEPTH levels (aliases followed),
+ * Limits: WFE_DOCUMENT_MAX_BYTES of text, WFE_DOCUMENT_MAX_DEPTH levels (aliases followed),
  * WFE_DOCUMENT_MAX_NODES nodes (merged members included), WFE_DOCUMENT_MAX_EXPANSION nodes when
  * the aliases are followed, WFE_DOCUMENT_MAX_ANCHORS anchors.
  *
@@ -33,7 +32,7 @@
 
 #include "libcommon/error.h"
 
-#define WFE_DOCUMENT_MAX_BYTES (1024 * 1024)
+#define WFE_DOCUMENT_MAX_BYTES (4 * 1024 * 1024)
 #define WFE_DOCUMENT_MAX_DEPTH 64
 #define WFE_DOCUMENT_MAX_NODES 100000
 #define WFE_DOCUMENT_MAX_EXPANSION 200000

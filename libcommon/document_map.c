@@ -46,14 +46,14 @@ static void add_candidate(
     candidates->count++;
 }
 
-static void merge_map(
-    struct wfe_document_parse *parse, struct candidates *candidates, const struct wfe_node *value)
+static void merge_map(struct wfe_document_builder *builder, struct candidates *candidates,
+    const struct wfe_node *value)
 {
     if (value->reported)
         return;
     if (value->kind != WFE_NODE_MAP) {
         char found[WFE_NODE_DESCRIPTION_MAX];
-        wfe_problems_add(parse->problems, false, parse->file, value->line, "",
+        wfe_problems_add(builder->problems, false, builder->file, value->line, "",
             "merge key '<<': found %s; allowed: a map or a list of maps",
             wfe_node_describe(value, found));
         return;
@@ -63,15 +63,15 @@ static void merge_map(
         add_candidate(candidates, &value->members[i], candidates->ranks);
 }
 
-static void merge_value(
-    struct wfe_document_parse *parse, struct candidates *candidates, const struct wfe_node *value)
+static void merge_value(struct wfe_document_builder *builder, struct candidates *candidates,
+    const struct wfe_node *value)
 {
     if (value->kind != WFE_NODE_LIST) {
-        merge_map(parse, candidates, value);
+        merge_map(builder, candidates, value);
         return;
     }
     for (size_t i = 0; i < value->count; i++)
-        merge_map(parse, candidates, value->items[i]);
+        merge_map(builder, candidates, value->items[i]);
 }
 
 static int compare_candidates(const void *left, const void *right)
@@ -87,7 +87,7 @@ static int compare_candidates(const void *left, const void *right)
 }
 
 /* Of each key only the best candidate stays. */
-static int drop_losers(struct wfe_document_parse *parse, struct candidates *candidates)
+static int drop_losers(struct wfe_document_builder *builder, struct candidates *candidates)
 {
     WFE_FREE struct candidate **sorted = calloc(candidates->count, sizeof(struct candidate *));
     if (!sorted)
@@ -105,7 +105,7 @@ static int drop_losers(struct wfe_document_parse *parse, struct candidates *cand
         if (sorted[i]->rank != 0)
             continue;
         char found[WFE_NODE_DESCRIPTION_MAX];
-        wfe_problems_add(parse->problems, false, parse->file, sorted[i]->member.key->line, "",
+        wfe_problems_add(builder->problems, false, builder->file, sorted[i]->member.key->line, "",
             "found the key %s twice in one map; the first is in line %d",
             wfe_node_describe(sorted[i]->member.key, found), winner->member.key->line);
     }
@@ -113,7 +113,7 @@ static int drop_losers(struct wfe_document_parse *parse, struct candidates *cand
 }
 
 /* Room for each member that could end up in the map: `extra` of them come by merge keys. */
-static int collect(struct wfe_document_parse *parse, const struct wfe_node *map, size_t extra,
+static int collect(struct wfe_document_builder *builder, const struct wfe_node *map, size_t extra,
     struct candidates *candidates)
 {
     candidates->items = calloc(map->count + extra, sizeof *candidates->items);
@@ -125,12 +125,12 @@ static int collect(struct wfe_document_parse *parse, const struct wfe_node *map,
         if (!is_merge_key(key))
             continue;
         if (first_merge) {
-            wfe_problems_add(parse->problems, false, parse->file, key->line, "",
+            wfe_problems_add(builder->problems, false, builder->file, key->line, "",
                 "found the key '<<' twice in one map; allowed: one, with a list of maps");
             continue;
         }
         first_merge = key;
-        merge_value(parse, candidates, map->members[i].value);
+        merge_value(builder, candidates, map->members[i].value);
     }
     for (size_t i = 0; i < map->count; i++) {
         const struct wfe_node *key = map->members[i].key;
@@ -140,21 +140,21 @@ static int collect(struct wfe_document_parse *parse, const struct wfe_node *map,
     return 0;
 }
 
-int wfe_document_finish_map(struct wfe_document_parse *parse, struct wfe_node *map)
+int wfe_document_finish_map(struct wfe_document_builder *builder, struct wfe_node *map)
 {
     size_t extra = 0;
     for (size_t i = 0; i < map->count; i++) {
         if (is_merge_key(map->members[i].key))
             extra += merged_count(map->members[i].value);
     }
-    int r = wfe_document_count_nodes(parse, extra, map->line);
+    int r = wfe_document_count_nodes(builder, extra, map->line);
     if (r < 0 || map->count == 0)
         return r;
     struct candidates candidates = {.items = NULL};
-    r = collect(parse, map, extra, &candidates);
+    r = collect(builder, map, extra, &candidates);
     WFE_FREE struct candidate *owned = candidates.items;
     if (r == 0 && candidates.count > 0)
-        r = drop_losers(parse, &candidates);
+        r = drop_losers(builder, &candidates);
     if (r < 0)
         return r;
     struct wfe_member *members = calloc(map->count + extra, sizeof *members);

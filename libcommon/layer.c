@@ -73,8 +73,9 @@ static int encode_xattrs(struct layer *layer, struct wfe_error *err)
 }
 
 /* The size of an entry whose archive tells it only behind the data. */
-static int count_data(struct wfe_layer_source *source, uint64_t *ret, struct wfe_error *err)
+static int count_data(struct layer *layer, uint64_t *ret, struct wfe_error *err)
 {
+    struct wfe_layer_source *source = layer->source;
     uint64_t size = 0;
     for (;;) {
         const void *data;
@@ -85,6 +86,9 @@ static int count_data(struct wfe_layer_source *source, uint64_t *ret, struct wfe
         if (length == 0)
             break;
         size += length;
+        if (size > layer->plan.limits.max_tar_bytes)
+            return wfe_error_set(err, WFE_ERROR_LIMIT, EFBIG, "it has more than %" PRIu64 " bytes",
+                layer->plan.limits.max_tar_bytes);
     }
     *ret = size;
     return 0;
@@ -97,7 +101,7 @@ static int plan_entry(struct layer *layer, struct wfe_layer_entry *entry, struct
     if (entry->kind == WFE_LAYER_DIRECTORY)
         r = encode_xattrs(layer, err);
     else if (!entry->size_known)
-        r = count_data(layer->source, &entry->size_bytes, err);
+        r = count_data(layer, &entry->size_bytes, err);
     return r < 0 ? r : wfe_layer_plan_add(&layer->plan, entry, &layer->records, err);
 }
 

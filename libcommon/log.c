@@ -33,6 +33,8 @@ static void make_printable(char *text)
             text[i] = ' ';
         else if (byte < 0x20 || byte == 0x7F)
             text[i] = '?';
+        else if (byte == 0xC2 && (unsigned char)text[i + 1] - 0x80U < 0x20)
+            text[i] = text[i + 1] = '?'; /* U+0080 to U+009F are controls, too */
     }
     for (size_t i = wfe_utf8_span(text, length); i < length;
          i += wfe_utf8_span(text + i, length - i))

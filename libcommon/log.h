@@ -8,6 +8,9 @@
  * ({"time","level","step","stage","message"}). Library code returns errors
  * and does not log.
  *
+ * Line breaks in step and message become spaces, other control characters and bytes that
+ * are no UTF-8 become '?'. A message is cut at 1023 bytes.
+ *
  * Threads: safe; a line is written whole, and never between two halves of a
  * terminal's live line (see wfe_log_set_hook).
  */
