@@ -45,36 +45,32 @@ static int find_image(const struct wfe_session *session, const char *reference,
     return r;
 }
 
-static bool is_index(const char *media_type)
-{
-    return strcmp(media_type, "application/vnd.oci.image.index.v1+json") == 0 ||
-        strcmp(media_type, "application/vnd.docker.distribution.manifest.list.v2+json") == 0;
-}
+/* An index may hold indexes: each is narrowed to the daemon's platform. */
+#define INDEX_DEPTH_MAX 4
 
 static int read_manifest(const struct wfe_session *session, const Types__Descriptor *target,
     struct wfe_image_manifest *ret, struct wfe_error *err)
 {
-    struct wfe_digest digest;
-    if (!target || wfe_digest_parse(target->digest, &digest) < 0)
+    struct wfe_descriptor at = {.size_bytes = 0};
+    if (!target || wfe_digest_parse(target->digest, &at.digest) < 0)
         return wfe_error_set(
             err, WFE_ERROR_CONTAINERD, EINVAL, "the image's record has no usable digest");
-    WFE_FREE char *json = NULL;
-    size_t length;
-    int r = wfe_content_read(session, &digest, WFE_IMAGE_JSON_MAX_BYTES, &json, &length, err);
-    if (r < 0)
-        return r;
-    if (is_index(target->media_type)) {
-        struct wfe_descriptor selected;
-        r = wfe_image_index_select(json, length, &session->platform, &selected, err);
+    snprintf(at.media_type, sizeof at.media_type, "%s", target->media_type);
+    for (int depth = 0; depth <= INDEX_DEPTH_MAX; depth++) {
+        WFE_FREE char *json = NULL;
+        size_t length;
+        int r = wfe_content_read(
+            session, &at.digest, WFE_IMAGE_JSON_MAX_BYTES, &json, &length, err);
         if (r < 0)
             return r;
-        free(wfe_steal(&json));
-        r = wfe_content_read(
-            session, &selected.digest, WFE_IMAGE_JSON_MAX_BYTES, &json, &length, err);
+        if (!wfe_image_is_index(at.media_type))
+            return wfe_image_manifest_parse(json, length, ret, err);
+        r = wfe_image_index_select(json, length, &session->platform, &at, err);
         if (r < 0)
             return r;
     }
-    return wfe_image_manifest_parse(json, length, ret, err);
+    return wfe_error_set(
+        err, WFE_ERROR_LIMIT, ELOOP, "more than %d indexes inside each other", INDEX_DEPTH_MAX);
 }
 
 static int read_config(const struct wfe_session *session, const struct wfe_digest *digest,

@@ -151,42 +151,68 @@ void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node 
     }
 }
 
+/* The first of `count` inputs that has this target. */
+static const struct wfe_step_pair *input_at(
+    const struct wfe_step_pair *inputs, size_t count, const char *target)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (inputs[i].name && inputs[i].value && strcmp(inputs[i].value, target) == 0)
+            return &inputs[i];
+    }
+    return NULL;
+}
+
+static void check_inputs(struct wfe_step_reader *reader, const struct wfe_node *inputs,
+    const struct wfe_step_path *path, const struct wfe_step_config *config)
+{
+    for (size_t i = 0; i < config->input_count; i++) {
+        const struct wfe_step_pair *input = &config->inputs[i];
+        if (!input->name || !input->value)
+            continue;
+        const struct wfe_step_pair *earlier = input_at(config->inputs, i, input->value);
+        struct wfe_step_path where = {.up = path, .name = input->name};
+        const struct wfe_node *node = wfe_node_get(inputs, input->name);
+        char found[WFE_NODE_DESCRIPTION_MAX];
+        if (earlier)
+            wfe_step_problem(reader, node, &where,
+                "found %s, which is the target of '%s' too; allowed: a path of its own",
+                wfe_node_describe(node, found), earlier->name);
+    }
+}
+
+static void check_volume(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const struct wfe_step_config *config, size_t index)
+{
+    const char *target = config->volumes[index].target;
+    char found[WFE_NODE_DESCRIPTION_MAX];
+    wfe_node_describe(node, found);
+    size_t earlier = 0;
+    while (earlier < index && !(config->volumes[earlier].target &&
+                                  strcmp(config->volumes[earlier].target, target) == 0))
+        earlier++;
+    if (earlier < index)
+        wfe_step_problem(reader, node, path,
+            "found %s, which is the target of volumes[%zu] too; allowed: a path of its own", found,
+            earlier);
+    const struct wfe_step_pair *input = input_at(config->inputs, config->input_count, target);
+    if (input)
+        wfe_step_problem(reader, node, path,
+            "found %s, where the volume would hide the input '%s'; allowed: a path of its own",
+            found, input->name);
+}
+
 void wfe_step_check_mounts(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, const struct wfe_step_config *config)
 {
-    const struct wfe_node *inputs = wfe_step_given(node, "inputs");
     const struct wfe_node *volumes = wfe_step_given(node, "volumes");
     struct wfe_step_path inputs_path = {.up = path, .name = "inputs"};
     struct wfe_step_path volumes_path = {.up = path, .name = "volumes"};
-    for (size_t i = 0; i < config->input_count; i++) {
-        const struct wfe_step_pair *input = &config->inputs[i];
-        struct wfe_step_path where = {.up = &inputs_path, .name = input->name};
-        for (size_t k = 0; k < i && input->name && input->value; k++) {
-            const struct wfe_step_pair *earlier = &config->inputs[k];
-            if (earlier->name && earlier->value && strcmp(earlier->value, input->value) == 0)
-                wfe_step_problem(reader, wfe_node_get(inputs, input->name), &where,
-                    "found '%s', which is the target of '%s' too; allowed: a path of its own",
-                    input->value, earlier->name);
-        }
-    }
+    if (config->input_count > 0)
+        check_inputs(reader, wfe_step_given(node, "inputs"), &inputs_path, config);
     for (size_t i = 0; i < config->volume_count; i++) {
-        const char *target = config->volumes[i].target;
         struct wfe_step_path item = {.up = &volumes_path, .index = i};
         struct wfe_step_path where = {.up = &item, .name = "target"};
-        for (size_t k = 0; k < i && target; k++) {
-            if (config->volumes[k].target && strcmp(config->volumes[k].target, target) == 0)
-                wfe_step_problem(reader, volumes->items[i], &where,
-                    "found '%s', which is the target of volumes[%zu] too; allowed: a path of its"
-                    " own",
-                    target, k);
-        }
-        for (size_t k = 0; k < config->input_count && target; k++) {
-            const struct wfe_step_pair *input = &config->inputs[k];
-            if (input->name && input->value && strcmp(input->value, target) == 0)
-                wfe_step_problem(reader, volumes->items[i], &where,
-                    "found '%s', where the volume would hide the input '%s'; allowed: a path of its"
-                    " own",
-                    target, input->name);
-        }
+        if (config->volumes[i].target)
+            check_volume(reader, wfe_node_get(volumes->items[i], "target"), &where, config, i);
     }
 }

@@ -174,6 +174,7 @@ static bool is_containerd(struct wfe_step_reader *reader, const struct wfe_node 
 {
     const struct wfe_node *type = wfe_step_given(node, "type");
     struct wfe_step_path where = {.up = path, .name = "type"};
+    char found[WFE_NODE_DESCRIPTION_MAX];
     if (type && wfe_node_is_scalar(type) && strcmp(type->text, "containerd") == 0)
         return true;
     if (!type && !in_workflow)
@@ -181,7 +182,8 @@ static bool is_containerd(struct wfe_step_reader *reader, const struct wfe_node 
     if (!in_workflow || (type && !wfe_node_is_scalar(type)))
         wfe_step_refuse(reader, type, &where, "containerd");
     else if (type)
-        wfe_step_warning(reader, type, &where, "a step of type '%.64s' is passed over", type->text);
+        wfe_step_warning(reader, type, &where, "a step of type %s is passed over",
+            wfe_node_describe(type, found));
     else
         wfe_step_warning(reader, node, &where,
             "a step without a type is passed over (this program runs 'type: containerd')");

@@ -48,7 +48,8 @@ static void trim_partial_utf8(char *text)
         text[start - 1] = '\0';
 }
 
-static void set_message(struct wfe_error *err, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void set_message(
+    struct wfe_error *err, const char *format, va_list args)
 {
     int length = vsnprintf(err->message, sizeof err->message, format, args);
     if (length >= (int)sizeof err->message)

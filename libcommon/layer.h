@@ -49,9 +49,10 @@
  *     sticky                                    kept
  *     owner                                     the numbers kept, the names dropped; a number
  *                                               that Linux has not (negative, >= 2^32-1): refused
- *     times                                     mtime in whole seconds, no other; local ones (DOS
- *                                               times of zip, rar, cab, lha) are taken in the
- *                                               process's time zone, so programs run in UTC
+ *     times                                     mtime in whole seconds, no other; the local ones
+ *                                               of DOS (zip, rar, cab, lha) are taken to be of
+ *                                               the process's time zone: TZ=UTC0 makes them the
+ *                                               same everywhere
  *     xattr user.*                              kept; the value up to 64 KiB, about 1 MiB an
  *                                               entry, else WFE_ERROR_LIMIT
  *     xattr of neither file nor directory       dropped: Linux has none there

@@ -11,16 +11,22 @@
  *
  * Threads: a connection may be shared, with any number of calls in flight. A call
  * belongs to one thread, except wfe_rpc_call_cancel() and its cancel token, which may come from
- * any; sending and receiving may be two threads.
+ * any; sending and receiving may be two threads. C core reads its sockets on whichever
+ * thread waits in one of these functions; while none does, it looks every five seconds.
  *
- * Limits: a reply message is at most WFE_RPC_MESSAGE_MAX_BYTES (containerd's own limit);
- * a larger one is WFE_ERROR_LIMIT.
+ * The first connection initialises C core, for the rest of the process's life. C core's own
+ * log is silent unless $GRPC_VERBOSITY is set.
+ *
+ * Limits: a message is at most WFE_RPC_MESSAGE_MAX_BYTES (containerd's own limit), in either
+ * direction; a larger one is WFE_ERROR_LIMIT (EMSGSIZE).
  *
  * Errors: the daemon's status becomes WFE_ERROR_CONTAINERD with grpc_status and the
  * daemon's text; DEADLINE_EXCEEDED is WFE_ERROR_TIMEOUT (ETIMEDOUT), a call ended by its token
  * WFE_ERROR_CANCELLED (ECANCELED). errnum is the nearest errno: NOT_FOUND ENOENT,
  * ALREADY_EXISTS EEXIST, UNAVAILABLE EAGAIN, UNIMPLEMENTED ENOSYS, FAILED_PRECONDITION
- * EBUSY, PERMISSION_DENIED EACCES, INVALID_ARGUMENT EINVAL, otherwise EIO.
+ * EBUSY, PERMISSION_DENIED EACCES, INVALID_ARGUMENT EINVAL, otherwise EIO. A reply that is
+ * missing or cannot be decoded is WFE_ERROR_CONTAINERD (EPROTO), a namespace or lease that
+ * no header can carry WFE_ERROR_INPUT (EINVAL).
  */
 
 #include <stdbool.h>
@@ -38,9 +44,9 @@ struct wfe_rpc_call;
 
 /* What goes with each call. Strings are borrowed for the duration of the call that gets them. */
 struct wfe_rpc_context {
-    const char *namespace_; /* header containerd-namespace; NULL for none */
-    const char *lease;      /* header containerd-lease; NULL for none */
-    int64_t timeout_ms;     /* deadline of the whole call; 0 for none */
+    const char *namespace_;    /* header containerd-namespace; NULL for none */
+    const char *lease;         /* header containerd-lease; NULL for none */
+    int64_t timeout_ms;        /* deadline of the whole call; 0 for none */
     struct wfe_cancel *cancel; /* NULL for none */
 };
 
@@ -50,7 +56,8 @@ struct wfe_rpc_method {
     const char *name;
 };
 
-/* Called after each call on the finishing thread: "Service/Method", its status, its duration. */
+/* Called once after each call that went out, on the thread that saw its end: "Service/Method",
+ * its status, its duration. */
 typedef void wfe_rpc_observer(
     void *context, const char *method, int grpc_status, int64_t duration_ns);
 
@@ -64,8 +71,8 @@ struct wfe_rpc_options {
  * It is made lazily: the first call fails with UNAVAILABLE when nobody listens.
  * options may be NULL.
  */
-int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options,
-    struct wfe_rpc **ret, struct wfe_error *err);
+int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, struct wfe_rpc **ret,
+    struct wfe_error *err);
 /* All calls must have been freed. NULL is fine. */
 void wfe_rpc_free(struct wfe_rpc *rpc);
 
@@ -81,16 +88,18 @@ int wfe_rpc_unary(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
 /*
  * Start a call and return while it is in flight. With a request: it is sent and the
  * sending side closed (unary in the background, server streaming). Without: a
- * bidirectional stream.
+ * bidirectional stream. Returns when the transport has taken the request (else the headers),
+ * so a connection that cannot be made fails here.
  */
 int wfe_rpc_start(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
     struct wfe_rpc_method method, const ProtobufCMessage *request, struct wfe_rpc_call **ret,
     struct wfe_error *err);
 
 /* Send one message; returns when the transport took it. A call that the daemon has ended
- * fails with the daemon's status. */
+ * fails with the daemon's status, or, when it ended well, with WFE_ERROR_CONTAINERD (EPIPE);
+ * what it had sent before can still be received. */
 int wfe_rpc_send(struct wfe_rpc_call *call, const ProtobufCMessage *message, struct wfe_error *err);
-/* No more messages will be sent. */
+/* No more messages will be sent. Fails only with the bad status of a call that has ended. */
 int wfe_rpc_close_send(struct wfe_rpc_call *call, struct wfe_error *err);
 
 /*

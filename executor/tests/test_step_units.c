@@ -146,7 +146,8 @@ static void other_numbers_of_processors_are_refused(void **context)
     assert_no_cpu("18446744073709551.616", -ERANGE);
 }
 
-static void assert_user(const char *text, int expected, uint32_t expected_uid, uint32_t expected_gid)
+static void assert_user(
+    const char *text, int expected, uint32_t expected_uid, uint32_t expected_gid)
 {
     uint32_t uid = 1, gid = 1;
     assert_int_equal(wfe_user_parse(text, &uid, &gid), expected);

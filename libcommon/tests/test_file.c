@@ -116,6 +116,32 @@ static void writes_and_reads_go_on_after_signals(void **state)
     assert_int_equal((size_t)total, LENGTH);
 }
 
+static void *write_in_two_pieces(void *context)
+{
+    const int *fd = context;
+    assert_int_equal(wfe_write_all(*fd, "abc", 3), 0);
+    usleep(20 * 1000);
+    assert_int_equal(wfe_write_all(*fd, "defg", 4), 0);
+    return NULL;
+}
+
+static void a_read_collects_the_pieces_of_a_pipe(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, write_in_two_pieces, &ends[1]), 0);
+    char data[8] = "";
+    assert_int_equal(wfe_read_full(ends[0], data, 6), 6);
+    assert_string_equal(data, "abcdef");
+    pthread_join(thread, NULL);
+    close(ends[1]);
+    assert_int_equal(wfe_read_full(ends[0], data, 6), 1);
+    assert_int_equal(wfe_read_full(ends[0], data, 6), 0);
+    close(ends[0]);
+}
+
 static void failed_reads_and_writes_return_the_errno(void **state)
 {
     (void)state;
@@ -265,6 +291,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(writes_and_reads_go_on_after_signals),
+        TEST(a_read_collects_the_pieces_of_a_pipe),
         TEST(failed_reads_and_writes_return_the_errno),
         TEST(a_file_is_read_whole_and_terminated),
         TEST(a_file_of_several_chunks_keeps_its_bytes),

@@ -132,6 +132,19 @@ static void long_names_and_targets_are_kept(void **state)
     assert_layer(NULL, expected);
 }
 
+static void a_long_directory_has_no_empty_name(void **state)
+{
+    (void)state;
+    char pax[200] = "path=";
+    memset(pax + 5, 'd', 120);
+    WRITE_TAR({.name = "u", .type = '5', .pax = pax});
+    TAR_BUFFER(layer);
+    struct wfe_layer_result result;
+    assert_int_equal(make_layer(scratch_path("a.tar"), NULL, &layer, &result, NULL), 0);
+    assert_int_equal(layer.data[156], 'x');
+    assert_memory_equal(layer.data + 1024, pax + 5, 100);
+}
+
 static void a_name_that_is_no_utf8_is_kept(void **state)
 {
     (void)state;
@@ -145,6 +158,10 @@ static void a_name_that_is_no_utf8_is_kept(void **state)
                     "l 777 0:0 0 l > \xfe\n",
                     pax + 5) > 0);
     assert_layer(NULL, expected);
+    TAR_BUFFER(layer);
+    struct wfe_layer_result result;
+    assert_int_equal(make_layer(scratch_path("a.tar"), NULL, &layer, &result, NULL), 0);
+    assert_non_null(memmem(layer.data, layer.length, "21 hdrcharset=BINARY\n", 21));
 }
 
 static void decomposed_letters_stay_decomposed(void **state)
@@ -338,8 +355,10 @@ static void a_link_that_returns_to_its_old_name_is_a_link(void **state)
 static void a_hardlink_to_itself_is_nothing(void **state)
 {
     (void)state;
-    WRITE_TAR({.name = "a", .data = "1"}, {.name = "a", .type = '1', .target = "./a"});
-    assert_layer(NULL, "- 644 0:0 0 a 1 1\n");
+    WRITE_TAR({.name = "a", .data = "1"}, {.name = "b", .type = '1', .target = "a"},
+        {.name = "a", .type = '1', .target = "./a"});
+    assert_layer(NULL, "- 644 0:0 0 a 1 1\n"
+                       "h b > a\n");
 }
 
 static void a_hardlink_may_name_a_symlink(void **state)
@@ -405,6 +424,8 @@ static void owners_are_numbers(void **state)
     WRITE_TAR({.name = "f", .pax = "uid=4294967295", .data = "x"});
     assert_refused(WFE_ERROR_ARCHIVE, "'f'", "owner");
     WRITE_TAR({.name = "f", .pax = "gid=-1", .data = "x"});
+    assert_refused(WFE_ERROR_ARCHIVE, "'f'", "owner");
+    WRITE_TAR({.name = "f", .pax = "gid=4294967295", .data = "x"});
     assert_refused(WFE_ERROR_ARCHIVE, "'f'", "owner");
 }
 
@@ -630,6 +651,7 @@ int main(void)
         cmocka_unit_test(a_component_of_256_bytes_is_beyond_the_limit),
         cmocka_unit_test(a_path_of_4097_bytes_is_beyond_the_limit),
         cmocka_unit_test(long_names_and_targets_are_kept),
+        cmocka_unit_test(a_long_directory_has_no_empty_name),
         cmocka_unit_test(a_name_that_is_no_utf8_is_kept),
         cmocka_unit_test(decomposed_letters_stay_decomposed),
         cmocka_unit_test(the_root_entry_describes_the_prefix),

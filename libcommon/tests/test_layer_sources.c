@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <archive.h>
@@ -159,6 +160,28 @@ static int grow_file(void *context, const void *data, size_t length, struct wfe_
     return wfe_write_all(fd, "more", 4);
 }
 
+static int touch_file(void *context, const void *data, size_t length, struct wfe_error *err)
+{
+    (void)data;
+    (void)length;
+    (void)err;
+    WFE_CLOSE int fd = open(context, O_WRONLY | O_CLOEXEC);
+    return pwrite(fd, "x", 1, 0) == 1 ? 0 : -errno;
+}
+
+static void assert_change_is_seen(const char *source, const char *changed,
+    int (*change)(void *, const void *, size_t, struct wfe_error *), const char *message)
+{
+    WFE_FREE char *file = strdup(scratch_path(changed));
+    struct wfe_sink sink = {.write = change, .context = file};
+    struct wfe_layer_result result;
+    struct wfe_error err = WFE_ERROR_INIT;
+    assert_int_equal(wfe_layer_write(scratch_path(source), NULL, sink, &result, &err), -EBUSY);
+    assert_int_equal(err.kind, WFE_ERROR_SYSTEM);
+    if (!strstr(err.message, message))
+        fail_msg("'%s', not '%s'", err.message, message);
+}
+
 static void a_source_that_changes_is_an_error(void **state)
 {
     (void)state;
@@ -166,22 +189,17 @@ static void a_source_that_changes_is_an_error(void **state)
     WFE_FREE char *data = calloc(1, 1 << 20);
     assert_non_null(data);
     scratch_write("changes/f", data, 1 << 20);
-    WFE_FREE char *file = strdup(scratch_path("changes/f"));
-    struct wfe_sink sink = {.write = grow_file, .context = file};
-    struct wfe_layer_result result;
-    struct wfe_error err = WFE_ERROR_INIT;
-    assert_int_equal(wfe_layer_write(scratch_path("changes"), NULL, sink, &result, &err), -EBUSY);
-    assert_non_null(strstr(err.message, "'f': it was changed"));
+    scratch_write("changes/g", "x", 1);
+    assert_change_is_seen("changes", "changes/f", grow_file, "'f': it was changed");
+    scratch_write("changes/f", data, 1 << 20);
+    assert_change_is_seen("changes", "changes/f", touch_file, "'f': it was changed");
+    assert_change_is_seen("changes", "changes/g", touch_file, "'g': it was changed");
 
     TAR_BUFFER(tar);
     tar_add(&tar, &(struct tar_entry){.name = "f", .data = data, .data_length = 1 << 20});
     tar_end(&tar);
     scratch_write("changes.tar", tar.data, tar.length);
-    WFE_FREE char *archive = strdup(scratch_path("changes.tar"));
-    sink.context = archive;
-    err = (struct wfe_error)WFE_ERROR_INIT;
-    assert_int_equal(wfe_layer_write(archive, NULL, sink, &result, &err), -EBUSY);
-    assert_non_null(strstr(err.message, "changes.tar"));
+    assert_change_is_seen("changes.tar", "changes.tar", grow_file, "changes.tar: it was changed");
 }
 
 static int fail_write(void *context, const void *data, size_t length, struct wfe_error *err)
@@ -287,7 +305,9 @@ static void write_archive(const char *name, int (*set_format)(struct archive *),
         archive_entry_set_perm(entry, entries[i].type == AE_IFDIR ? 0755 : 0644);
         archive_entry_set_mtime(entry, 1000000000, 0);
         size_t length = entries[i].type == AE_IFREG ? strlen(entries[i].data) : 0;
-        archive_entry_set_size(entry, (la_int64_t)length);
+        /* Without, a zip has its sizes behind the data. */
+        if (set_format != archive_write_set_format_zip)
+            archive_entry_set_size(entry, (la_int64_t)length);
         if (entries[i].type == AE_IFLNK)
             archive_entry_set_symlink(entry, entries[i].data);
         assert_int_equal(archive_write_header(writer, entry), ARCHIVE_OK);
@@ -353,6 +373,32 @@ static void the_sizes_of_a_streamed_zip_are_counted(void **state)
     layer_listing(scratch_path("zip.gz"), NULL, &listing);
     assert_true(has_line(&listing, " d/f 5 hello\n"));
     assert_true(has_line(&listing, " g 5 other\n"));
+
+    struct wfe_layer_options options = {.limits.max_tar_bytes = 4};
+    TAR_BUFFER(layer);
+    struct wfe_layer_result result;
+    struct wfe_error err = WFE_ERROR_INIT;
+    assert_int_equal(make_layer(scratch_path("zip.gz"), &options, &layer, &result, &err), -EFBIG);
+    assert_non_null(strstr(err.message, "'d/f': it has more than 4 bytes"));
+}
+
+static void local_times_of_a_zip_are_of_the_time_zone(void **state)
+{
+    (void)state;
+    /* 2020-01-01 00:00:00, without a Unix time. */
+    static const char zip[] =
+        "PK\3\4\24\0\0\0\0\0\0\0\x21\x50\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0x"
+        "PK\1\2\24\0\24\0\0\0\0\0\0\0\x21\x50\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0"
+        "\0\0\0\0\0\0\0\0\0\0\0\0x"
+        "PK\5\6\0\0\0\0\1\0\1\0\57\0\0\0\37\0\0\0\0\0";
+    scratch_write("a.tar", zip, sizeof zip - 1);
+    setenv("TZ", "UTC0", 1);
+    tzset();
+    TAR_BUFFER(listing);
+    layer_listing(scratch_path("a.tar"), NULL, &listing);
+    assert_true(has_line(&listing, " 1577836800 x 0\n"));
+    unsetenv("TZ");
+    tzset();
 }
 
 static void a_wrong_checksum_in_a_zip_is_an_error(void **state)
@@ -532,6 +578,7 @@ int main(void)
         cmocka_unit_test(every_format_becomes_a_layer),
         cmocka_unit_test(every_filter_is_undone),
         cmocka_unit_test(the_sizes_of_a_streamed_zip_are_counted),
+        cmocka_unit_test(local_times_of_a_zip_are_of_the_time_zone),
         cmocka_unit_test(a_wrong_checksum_in_a_zip_is_an_error),
         cmocka_unit_test(hardlinks_of_a_cpio_have_the_data_of_the_last),
         cmocka_unit_test(an_encrypted_entry_is_refused),
