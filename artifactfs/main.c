@@ -2,6 +2,7 @@
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "artifactfs/cli.h"
@@ -44,6 +45,8 @@ int main(int argc, char **argv)
     /* libarchive names entries in the locale's encoding; everything else stays as in C. */
     if (!setlocale(LC_CTYPE, "C.UTF-8"))
         setlocale(LC_CTYPE, "");
+    /* It also takes a zip's times in the local time zone, and a layer must not depend on that. */
+    setenv("TZ", "UTC0", 1);
     if (argc < 2)
         return refuse("a command", "is missing");
     const char *name = argv[1];

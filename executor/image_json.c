@@ -207,7 +207,7 @@ static int parse_diff_ids(
     if (!cJSON_IsObject(rootfs))
         return wrong_type("rootfs", "an object with the layers' diff_ids", err);
     const cJSON *array = member(rootfs, "diff_ids");
-    size_t count;
+    size_t count = 0;
     int r = check_layer_count(array, "rootfs.diff_ids", &count, err);
     if (r < 0)
         return r;
@@ -278,7 +278,7 @@ static int parse_layers(
     const cJSON *object, struct wfe_image_manifest *manifest, struct wfe_error *err)
 {
     const cJSON *array = member(object, "layers");
-    size_t count;
+    size_t count = 0;
     int r = check_layer_count(array, "layers", &count, err);
     if (r < 0)
         return r;
@@ -372,7 +372,7 @@ static int rank_item(const cJSON *item, const struct wfe_platform *platform, uns
     }
     if (!cJSON_IsObject(object))
         return wrong_type("platform", "an object", err);
-    const char *os, *architecture, *variant;
+    const char *os = NULL, *architecture = NULL, *variant = NULL;
     int r = get_text(object, "os", &os, err);
     if (r == 0)
         r = get_text(object, "architecture", &architecture, err);

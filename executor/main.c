@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "executor/commands.h"
@@ -212,6 +213,8 @@ int main(int argc, char **argv)
     /* libarchive names entries in the locale's encoding; everything else stays as in C. */
     if (!setlocale(LC_CTYPE, "C.UTF-8"))
         setlocale(LC_CTYPE, "");
+    /* It also takes a zip's times in the local time zone, and a layer must not depend on that. */
+    setenv("TZ", "UTC0", 1);
     struct parsed parsed = {.level = WFE_LOG_WARN, .globals = {.namespace_ = "default"}};
     struct wfe_error err = WFE_ERROR_INIT;
     int first;

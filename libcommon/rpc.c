@@ -116,7 +116,7 @@ static grpc_channel *create_channel(const char *target)
     args[count++] = integer_arg(GRPC_ARG_ENABLE_RETRIES, 0);
     args[count++] = integer_arg(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
     args[count++] = integer_arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-    args[count++] = integer_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+    args[count++] = integer_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
     /* In spite of its name, how long one attempt to connect may take. */
     args[count++] = integer_arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10000);
     if (strncmp(target, "unix", 4) != 0) {

@@ -213,8 +213,8 @@ void list_layer(const struct wfe_buffer *layer, struct wfe_buffer *ret)
     ret->length = 0;
     assert_int_equal(wfe_buffer_puts(ret, ""), 0);
     /* A warning: the name is not of this locale's charset, and is left as it is. */
-    while ((status = archive_read_next_header(reader, &entry)) == ARCHIVE_OK ||
-           status == ARCHIVE_WARN)
+    while (
+        (status = archive_read_next_header(reader, &entry)) == ARCHIVE_OK || status == ARCHIVE_WARN)
         list_entry(reader, entry, ret);
     assert_int_equal(status, ARCHIVE_EOF);
     archive_read_free(reader);
