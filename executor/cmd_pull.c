@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 
 #include "executor/commands.h"
 #include "executor/import.h"
@@ -58,14 +56,9 @@ static int main_pull(const struct wfe_globals *globals, const char *source)
             source, source);
         return wfe_command_fail(&wfe_command_pull, &err);
     }
-    uint64_t random[2];
-    if (getrandom(random, sizeof random, 0) != sizeof random) {
-        wfe_error_system(&err, errno, "random name for the lease");
+    char lease[WFE_UNIQUE_NAME_MAX];
+    if (wfe_unique_name(lease, &err) < 0)
         return wfe_command_fail(&wfe_command_pull, &err);
-    }
-    char lease[64];
-    snprintf(lease, sizeof lease, "wfe-%016" PRIx64 "%016" PRIx64, random[0], random[1]);
-
     struct wfe_session session;
     if (wfe_command_connect(globals, &session, &err) < 0)
         return wfe_command_fail(&wfe_command_pull, &err);

@@ -3,8 +3,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "introspection.pb-c.h"
@@ -34,15 +36,14 @@ static int unix_target(const char *path, char **ret, struct wfe_error *err)
 }
 
 /* "host:port", "1.2.3.4:port", "[::1]:port", each with an optional "/" at the end. */
-static int tcp_target(
-    const char *address, const char *authority, char **ret, struct wfe_error *err)
+static int tcp_target(const char *address, const char *authority, char **ret, struct wfe_error *err)
 {
     size_t length = strlen(authority);
     if (length > 0 && authority[length - 1] == '/')
         length--;
     const char *colon = memrchr(authority, ':', length);
     bool has_port = colon && colon > authority && colon + 1 < authority + length &&
-        strspn(colon + 1, "0123456789") == (size_t)(authority + length - colon - 1);
+                    strspn(colon + 1, "0123456789") == (size_t)(authority + length - colon - 1);
     if (!has_port || memchr(authority, '/', length))
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
             "containerd address '%s': expected HOST:PORT after the scheme", address);
@@ -215,4 +216,26 @@ struct wfe_rpc_context wfe_session_context(const struct wfe_session *session)
         .lease = session->lease,
         .cancel = session->cancel,
     };
+}
+
+int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
+    const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err)
+{
+    struct wfe_rpc_context context = {.namespace_ = session->namespace_, .timeout_ms = timeout_ms};
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = wfe_rpc_unary(session->rpc, &context, method, request, NULL, &failure);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0 && err)
+        *err = failure;
+    return r;
+}
+
+int wfe_unique_name(char name[WFE_UNIQUE_NAME_MAX], struct wfe_error *err)
+{
+    uint64_t random[2];
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        return wfe_error_system(err, errno, "random name");
+    snprintf(name, WFE_UNIQUE_NAME_MAX, "wfe-%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+    return 0;
 }

@@ -19,21 +19,21 @@ struct wfe_platform {
 
 struct wfe_session {
     struct wfe_rpc *rpc;
-    char *address;          /* as the user gave it */
-    bool local;             /* a Unix socket: the daemon may share our file system */
-    char version[64];       /* the daemon's, for people */
+    char *address;    /* as the user gave it */
+    bool local;       /* a Unix socket: the daemon may share our file system */
+    char version[64]; /* the daemon's, for people */
     struct wfe_platform platform;
     const char *namespace_; /* borrowed from the options */
     const char *snapshotter;
-    const char *lease;      /* borrowed; NULL outside of a lease */
+    const char *lease; /* borrowed; NULL outside of a lease */
     struct wfe_cancel *cancel;
 };
 
 struct wfe_connect_options {
-    const char *address;     /* see wfe_connect_target; borrowed */
-    const char *namespace_;  /* borrowed, must outlive the session */
-    const char *snapshotter; /* borrowed, must outlive the session; NULL: overlayfs */
-    struct wfe_cancel *cancel; /* borrowed, may be NULL */
+    const char *address;        /* see wfe_connect_target; borrowed */
+    const char *namespace_;     /* borrowed, must outlive the session */
+    const char *snapshotter;    /* borrowed, must outlive the session; NULL: overlayfs */
+    struct wfe_cancel *cancel;  /* borrowed, may be NULL */
     wfe_rpc_observer *observer; /* see libcommon/rpc.h; may be NULL */
     void *observer_context;
 };
@@ -42,17 +42,29 @@ struct wfe_connect_options {
  * An address as users write it → a gRPC target (allocated): "/path", "unix:///path",
  * "tcp://host:port", "http://host:port". Errors: WFE_ERROR_INPUT.
  */
-int wfe_connect_target(const char *address, char **ret_target, bool *ret_local,
-    struct wfe_error *err);
+int wfe_connect_target(
+    const char *address, char **ret_target, bool *ret_local, struct wfe_error *err);
 
 /*
- * Connect, and ask the daemon for its version and the snapshotter's platform. Errors: WFE_ERROR_INPUT (address;
- * ENOENT: "containerd socket not found: PATH"), WFE_ERROR_CONTAINERD ("failed to connect to
- * containerd at ADDRESS: …"), WFE_ERROR_CANCELLED.
+ * Connect, and ask the daemon for its version and the snapshotter's platform. Errors:
+ * WFE_ERROR_INPUT (address; ENOENT: "containerd socket not found: PATH"), WFE_ERROR_CONTAINERD
+ * ("failed to connect to containerd at ADDRESS: …"), WFE_ERROR_CANCELLED.
  */
-int wfe_connect(const struct wfe_connect_options *options, struct wfe_session *ret,
-    struct wfe_error *err);
+int wfe_connect(
+    const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);
 void wfe_session_done(struct wfe_session *session);
+
+/*
+ * A request that unmakes something: what is gone already (NOT_FOUND) is success, the session's
+ * token does not cancel it, and it goes out without the lease. The reply is dropped. err may be
+ * NULL. Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_TIMEOUT.
+ */
+int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
+    const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err);
+
+/* "wfe-" and 32 random hexadecimal digits: a name that no other executor chooses. */
+#define WFE_UNIQUE_NAME_MAX 40
+int wfe_unique_name(char name[WFE_UNIQUE_NAME_MAX], struct wfe_error *err);
 
 /* The RPC context of the session: namespace, lease, cancel token, no deadline. */
 struct wfe_rpc_context wfe_session_context(const struct wfe_session *session);

@@ -54,20 +54,11 @@ int wfe_container_create(const struct wfe_session *session,
         &request.base, NULL, err);
 }
 
-int wfe_container_delete(const struct wfe_session *session, const char *id, int64_t timeout_ms,
-    struct wfe_error *err)
+int wfe_container_delete(
+    const struct wfe_session *session, const char *id, int64_t timeout_ms, struct wfe_error *err)
 {
     Containers__DeleteContainerRequest request = CONTAINERS__DELETE_CONTAINER_REQUEST__INIT;
     request.id = (char *)id;
-    struct wfe_rpc_context context = wfe_session_context(session);
-    context.cancel = NULL;
-    context.timeout_ms = timeout_ms;
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){CONTAINERS, "Delete"},
-        &request.base, NULL, &failure);
-    if (r == -ENOENT)
-        return 0;
-    if (r < 0 && err)
-        *err = failure;
-    return r;
+    return wfe_session_undo(
+        session, (struct wfe_rpc_method){CONTAINERS, "Delete"}, &request.base, timeout_ms, err);
 }

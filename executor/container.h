@@ -12,10 +12,10 @@
 #define WFE_CONTAINER_STEP_LABEL "wfe.step"
 
 struct wfe_container_options {
-    const char *id;           /* also the key of its snapshot */
-    const char *image;        /* name in the image store */
+    const char *id;    /* also the key of its snapshot */
+    const char *image; /* name in the image store */
     const char *step_name;
-    const cJSON *spec;        /* OCI runtime spec */
+    const cJSON *spec; /* OCI runtime spec */
 };
 
 /* Create the record, labelled with its owner. Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_SYSTEM. */
@@ -23,7 +23,7 @@ int wfe_container_create(const struct wfe_session *session,
     const struct wfe_container_options *options, struct wfe_error *err);
 
 /* Delete it; one that is gone already is success. Never cancelled by the session's token. */
-int wfe_container_delete(const struct wfe_session *session, const char *id, int64_t timeout_ms,
-    struct wfe_error *err);
+int wfe_container_delete(
+    const struct wfe_session *session, const char *id, int64_t timeout_ms, struct wfe_error *err);
 
 #endif

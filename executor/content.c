@@ -3,12 +3,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "content.pb-c.h"
 #include "executor/lease.h"
@@ -25,7 +23,7 @@ static const ProtobufCServiceDescriptor *const CONTENT = &content__content__desc
 
 struct wfe_content_writer {
     const struct wfe_session *session;
-    char ref[64];
+    char ref[WFE_UNIQUE_NAME_MAX];
     struct wfe_rpc_call *call; /* NULL when the blob was known: nothing is written */
     unsigned char *chunk;
     size_t chunk_length;
@@ -59,8 +57,8 @@ int wfe_content_read(const struct wfe_session *session, const struct wfe_digest 
         const Content__ReadContentResponse *part = (Content__ReadContentResponse *)message;
         r = wfe_buffer_append(&data, part->data.data, part->data.len);
         if (r == -EMSGSIZE)
-            return wfe_error_set(err, WFE_ERROR_LIMIT, EFBIG,
-                "content %s is larger than %zu bytes", digest->text, max_bytes);
+            return wfe_error_set(err, WFE_ERROR_LIMIT, EFBIG, "content %s is larger than %zu bytes",
+                digest->text, max_bytes);
         if (r < 0)
             return wfe_error_nomem(err);
     }
@@ -122,26 +120,17 @@ static int hold_known(const struct wfe_session *session, const struct wfe_digest
     return 0;
 }
 
-static int make_ref(char *ref, size_t size)
-{
-    uint64_t random[2];
-    if (getrandom(random, sizeof random, 0) != sizeof random)
-        return -errno;
-    snprintf(ref, size, "wfe-%016" PRIx64 "%016" PRIx64, random[0], random[1]);
-    return 0;
-}
-
 static int start_write(struct wfe_content_writer *writer, struct wfe_error *err)
 {
-    int r = make_ref(writer->ref, sizeof writer->ref);
+    int r = wfe_unique_name(writer->ref, err);
     if (r < 0)
-        return wfe_error_system(err, -r, "random name for an upload");
+        return r;
     writer->chunk = malloc(CHUNK_BYTES);
     if (!writer->chunk)
         return wfe_error_nomem(err);
     struct wfe_rpc_context context = wfe_session_context(writer->session);
-    return wfe_rpc_start(writer->session->rpc, &context,
-        (struct wfe_rpc_method){CONTENT, "Write"}, NULL, &writer->call, err);
+    return wfe_rpc_start(writer->session->rpc, &context, (struct wfe_rpc_method){CONTENT, "Write"},
+        NULL, &writer->call, err);
 }
 
 int wfe_content_writer_open(const struct wfe_session *session, const struct wfe_digest *digest,
@@ -185,8 +174,8 @@ static int take_answers(struct wfe_content_writer *writer, unsigned limit, struc
     return 0;
 }
 
-static int send_request(struct wfe_content_writer *writer, Content__WriteContentRequest *request,
-    struct wfe_error *err)
+static int send_request(
+    struct wfe_content_writer *writer, Content__WriteContentRequest *request, struct wfe_error *err)
 {
     request->ref = writer->ref;
     request->offset = (int64_t)writer->sent_bytes;
@@ -280,8 +269,8 @@ int wfe_content_writer_commit(struct wfe_content_writer *writer, const struct wf
     if (!writer->call) {
         writer->committed = true;
         return label_count > 0
-            ? wfe_content_label(writer->session, digest, labels, label_count, err)
-            : 0;
+                   ? wfe_content_label(writer->session, digest, labels, label_count, err)
+                   : 0;
     }
     struct wfe_error failure = WFE_ERROR_INIT;
     int r = commit_written(writer, digest, size_bytes, labels, label_count, &failure);
@@ -309,12 +298,9 @@ void wfe_content_writer_free(struct wfe_content_writer *writer)
     if (abort_write) {
         Content__AbortRequest request = CONTENT__ABORT_REQUEST__INIT;
         request.ref = writer->ref;
-        struct wfe_rpc_context context = wfe_session_context(writer->session);
-        context.cancel = NULL;
-        context.timeout_ms = ABORT_TIMEOUT_MS;
         /* An upload that can't be aborted now is collected with its lease. */
-        wfe_rpc_unary(writer->session->rpc, &context, (struct wfe_rpc_method){CONTENT, "Abort"},
-            &request.base, NULL, NULL);
+        wfe_session_undo(writer->session, (struct wfe_rpc_method){CONTENT, "Abort"}, &request.base,
+            ABORT_TIMEOUT_MS, NULL);
     }
     free(writer->chunk);
     free(writer);

@@ -66,8 +66,8 @@ int wfe_lease_add(
     request.id = (char *)session->lease;
     request.resource = &resource;
     struct wfe_rpc_context context = wfe_session_context(session);
-    return wfe_rpc_unary(session->rpc, &context,
-        (struct wfe_rpc_method){LEASES, "AddResource"}, &request.base, NULL, err);
+    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){LEASES, "AddResource"},
+        &request.base, NULL, err);
 }
 
 int wfe_lease_delete(const struct wfe_session *session, const char *id, bool sync,
@@ -76,16 +76,6 @@ int wfe_lease_delete(const struct wfe_session *session, const char *id, bool syn
     Leases__DeleteRequest request = LEASES__DELETE_REQUEST__INIT;
     request.id = (char *)id;
     request.sync = sync;
-    struct wfe_rpc_context context = wfe_session_context(session);
-    context.lease = NULL;
-    context.cancel = NULL;
-    context.timeout_ms = timeout_ms;
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){LEASES, "Delete"},
-        &request.base, NULL, &failure);
-    if (r == -ENOENT)
-        return 0;
-    if (r < 0 && err)
-        *err = failure;
-    return r;
+    return wfe_session_undo(
+        session, (struct wfe_rpc_method){LEASES, "Delete"}, &request.base, timeout_ms, err);
 }

@@ -37,7 +37,8 @@ int wfe_outputs_feed(struct wfe_outputs *outputs, const void *data, size_t lengt
  * memory ran out. */
 cJSON *wfe_outputs_finish(struct wfe_outputs *outputs);
 
-/* How many directives were dropped for the limits. */
+/* How many directives were dropped for the limits; a line that is too long counts as one. Where a
+ * new value was dropped, the key keeps its old one. */
 size_t wfe_outputs_dropped(const struct wfe_outputs *outputs);
 
 #endif

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "executor/connect.h"
 #include "executor/container.h"
@@ -27,8 +26,8 @@
 struct step_run {
     const struct wfe_run_options *options;
     const struct wfe_step *step;
-    const char *name; /* the step's, or "unknown" */
-    char id[64];      /* of the container, its snapshot and its lease */
+    const char *name;             /* the step's, or "unknown" */
+    char id[WFE_UNIQUE_NAME_MAX]; /* of the container, its snapshot and its lease */
     struct wfe_session session;
     bool connected, lease_made, snapshot_made, container_made, task_made;
     struct wfe_inputs inputs;
@@ -59,15 +58,6 @@ static int check_cancelled(const struct step_run *run, struct wfe_error *err)
 {
     if (wfe_cancel_requested(run->options->cancel))
         return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped before it ran");
-    return 0;
-}
-
-static int name_run(struct step_run *run, struct wfe_error *err)
-{
-    uint64_t random[2];
-    if (getrandom(random, sizeof random, 0) != sizeof random)
-        return wfe_error_system(err, errno, "random name for the container");
-    snprintf(run->id, sizeof run->id, "wfe-%016" PRIx64 "%016" PRIx64, random[0], random[1]);
     return 0;
 }
 
@@ -103,7 +93,8 @@ static int open_lease_and_find_image(struct step_run *run, struct wfe_error *err
     const struct wfe_step_config *config = &run->step->config;
     wfe_progress_stage(run->options->progress, "image %s", config->image);
     if (config->pull == WFE_PULL_ALWAYS)
-        wfe_log(WFE_LOG_WARN, "image", "pull: always: taken from containerd's image store as it is");
+        wfe_log(
+            WFE_LOG_WARN, "image", "pull: always: taken from containerd's image store as it is");
     r = wfe_image_find(&run->session, config->image, &run->image, err);
     /* Awaited in any case: a lease must not appear after its deletion. */
     int lease_r = wfe_lease_create_finish(lease_call, r == 0 ? err : NULL);
@@ -142,8 +133,7 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
         return wfe_error_nomem(err);
     struct wfe_spec_options options = {
         .namespace_ = run->session.namespace_, .container_id = run->id};
-    int r = wfe_spec_build(
-        &run->step->config, &run->image.config, env, &options, &run->spec, err);
+    int r = wfe_spec_build(&run->step->config, &run->image.config, env, &options, &run->spec, err);
     wfe_spec_env_free(env);
     if (r < 0)
         return r;
@@ -218,7 +208,7 @@ static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error 
     int r = wfe_inputs_resolve(&run->step->config, data, options->bindings, options->binding_count,
         options->store_path, &run->inputs, err);
     if (r == 0)
-        r = name_run(run, err);
+        r = wfe_unique_name(run->id, err);
     if (r == 0)
         r = connect_daemon(run, err);
     if (r == 0)
@@ -261,19 +251,19 @@ static void unwind(struct step_run *run)
     }
     if (run->container_made) {
         err = (struct wfe_error)WFE_ERROR_INIT;
-        undone("the container",
-            wfe_container_delete(&run->session, run->id, UNDO_TIMEOUT_MS, &err), &err);
+        undone("the container", wfe_container_delete(&run->session, run->id, UNDO_TIMEOUT_MS, &err),
+            &err);
     }
     if (run->snapshot_made) {
         err = (struct wfe_error)WFE_ERROR_INIT;
-        undone("the snapshot",
-            wfe_snapshot_remove(&run->session, run->id, UNDO_TIMEOUT_MS, &err), &err);
+        undone("the snapshot", wfe_snapshot_remove(&run->session, run->id, UNDO_TIMEOUT_MS, &err),
+            &err);
     }
     if (run->lease_made) {
         run->session.lease = NULL;
         err = (struct wfe_error)WFE_ERROR_INIT;
-        undone("the lease",
-            wfe_lease_delete(&run->session, run->id, false, UNDO_TIMEOUT_MS, &err), &err);
+        undone("the lease", wfe_lease_delete(&run->session, run->id, false, UNDO_TIMEOUT_MS, &err),
+            &err);
     }
 }
 

@@ -5,8 +5,8 @@
 /*
  * The way of a step: connect → lease → image → artifacts → snapshot → spec → container →
  * task → outputs → result, and back again. Whatever was made is unmade in reverse order in
- * every way that a step can end; what could not be unmade is logged, and goes with its lease or with
- * the next executor's reclaiming.
+ * every way that a step can end; what could not be unmade is logged, and goes with its lease or
+ * with the next executor's reclaiming.
  */
 
 #include <cjson/cJSON.h>
@@ -20,7 +20,7 @@
 #include "libcommon/rpc.h"
 
 struct wfe_run_options {
-    const char *address;     /* overrides the steps' own; NULL: not given */
+    const char *address; /* overrides the steps' own; NULL: not given */
     const char *namespace_;
     const char *snapshotter; /* NULL: overlayfs */
     const char *store_path;

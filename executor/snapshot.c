@@ -3,10 +3,8 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "diff.pb-c.h"
 #include "executor/lease.h"
@@ -53,23 +51,14 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
         &request.base, (ProtobufCMessage **)ret, err);
 }
 
-int wfe_snapshot_remove(const struct wfe_session *session, const char *key, int64_t timeout_ms,
-    struct wfe_error *err)
+int wfe_snapshot_remove(
+    const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err)
 {
     Snapshots__RemoveSnapshotRequest request = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
     request.snapshotter = (char *)session->snapshotter;
     request.key = (char *)key;
-    struct wfe_rpc_context context = wfe_session_context(session);
-    context.cancel = NULL;
-    context.timeout_ms = timeout_ms;
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){SNAPSHOTS, "Remove"},
-        &request.base, NULL, &failure);
-    if (r == -ENOENT)
-        return 0;
-    if (r < 0 && err)
-        *err = failure;
-    return r;
+    return wfe_session_undo(
+        session, (struct wfe_rpc_method){SNAPSHOTS, "Remove"}, &request.base, timeout_ms, err);
 }
 
 /* Diff.Apply onto the prepared mounts, and what it found the tar's digest to be. */
@@ -165,11 +154,11 @@ int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_diges
     if (r < 0 || held)
         return r;
 
-    uint64_t random;
-    if (getrandom(&random, sizeof random, 0) != sizeof random)
-        return wfe_error_system(err, errno, "random name for a snapshot");
-    char key[128];
-    snprintf(key, sizeof key, "extract-wfe%016" PRIx64 " %s", random, chain_id->text);
+    char unique[WFE_UNIQUE_NAME_MAX], key[160];
+    r = wfe_unique_name(unique, err);
+    if (r < 0)
+        return r;
+    snprintf(key, sizeof key, "extract-%s %s", unique, chain_id->text);
     const struct wfe_label prepare_labels[] = {
         {"containerd.io/snapshot.ref", chain_id->text},
     };
@@ -182,8 +171,7 @@ int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_diges
         return hold_existing(session, chain_id->text, &held, err);
     bool exists = false;
     if (r == 0)
-        r = apply_and_commit(
-            session, key, layer, prepared, diff_id, chain_id, &exists, &failure);
+        r = apply_and_commit(session, key, layer, prepared, diff_id, chain_id, &exists, &failure);
     if (r < 0 || exists) {
         /* What can't be removed now goes with its lease. */
         wfe_snapshot_remove(session, key, REMOVE_TIMEOUT_MS, NULL);

@@ -26,8 +26,8 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
     struct wfe_error *err);
 
 /* Remove; one that is gone already is success. Never cancelled by the session's token. */
-int wfe_snapshot_remove(const struct wfe_session *session, const char *key, int64_t timeout_ms,
-    struct wfe_error *err);
+int wfe_snapshot_remove(
+    const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err);
 
 /*
  * Make chain_id out of parent (NULL: none) and the blob `layer`: Prepare, Diff.Apply, check

@@ -69,19 +69,19 @@ int wfe_task_create(const struct wfe_session *session, const char *id,
     struct wfe_rpc_context context = wfe_session_context(session);
     /* Cancelled half-way, a task could appear after its clean-up. */
     context.cancel = NULL;
-    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Create"},
-        &request.base, NULL, err);
+    return wfe_rpc_unary(
+        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Create"}, &request.base, NULL, err);
 }
 
-static int start_wait(const struct wfe_session *session, const char *id,
-    struct wfe_cancel *cancel, struct wfe_rpc_call **ret, struct wfe_error *err)
+static int start_wait(const struct wfe_session *session, const char *id, struct wfe_cancel *cancel,
+    struct wfe_rpc_call **ret, struct wfe_error *err)
 {
     Tasks__WaitRequest request = TASKS__WAIT_REQUEST__INIT;
     request.container_id = (char *)id;
     struct wfe_rpc_context context = wfe_session_context(session);
     context.cancel = cancel;
-    return wfe_rpc_start(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"},
-        &request.base, ret, err);
+    return wfe_rpc_start(
+        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"}, &request.base, ret, err);
 }
 
 /* 0 with the status; -ETIMEDOUT with err untouched after wait_ms; else an error. */
@@ -104,8 +104,8 @@ static int start_task(const struct wfe_session *session, const char *id, struct 
     request.container_id = (char *)id;
     struct wfe_rpc_context context = wfe_session_context(session);
     context.cancel = NULL;
-    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Start"},
-        &request.base, NULL, err);
+    return wfe_rpc_unary(
+        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Start"}, &request.base, NULL, err);
 }
 
 /* A task that has exited, or is gone, is killed enough. */
@@ -115,17 +115,8 @@ static int kill_task(
     Tasks__KillRequest request = TASKS__KILL_REQUEST__INIT;
     request.container_id = (char *)id;
     request.signal = (uint32_t)signal_number;
-    struct wfe_rpc_context context = wfe_session_context(session);
-    context.cancel = NULL;
-    context.timeout_ms = KILL_TIMEOUT_MS;
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Kill"},
-        &request.base, NULL, &failure);
-    if (r == -ENOENT)
-        return 0;
-    if (r < 0 && err)
-        *err = failure;
-    return r;
+    return wfe_session_undo(
+        session, (struct wfe_rpc_method){TASKS, "Kill"}, &request.base, KILL_TIMEOUT_MS, err);
 }
 
 /* SIGTERM has been sent: wait out the grace, unless a second request cuts it short. */
@@ -137,8 +128,8 @@ static int await_grace(const struct wfe_session *session, struct wfe_rpc_call *w
         int64_t left = until - now_ms();
         if (left <= 0 || wfe_cancel_count(session->cancel) > 1)
             return -ETIMEDOUT;
-        int r = receive_status(
-            wait, left < GRACE_SLICE_MS ? left : GRACE_SLICE_MS, ret_status, err);
+        int r =
+            receive_status(wait, left < GRACE_SLICE_MS ? left : GRACE_SLICE_MS, ret_status, err);
         if (r != -ETIMEDOUT)
             return r;
     }
@@ -170,8 +161,8 @@ static int stop_task(const struct wfe_session *session, const char *id, uint64_t
 }
 
 /* The daemon went away while the task runs on: ask again until it answers. */
-static int wait_again(const struct wfe_session *session, const char *id,
-    struct wfe_rpc_call **wait, int64_t lost_since_ms, struct wfe_error *failure)
+static int wait_again(const struct wfe_session *session, const char *id, struct wfe_rpc_call **wait,
+    int64_t lost_since_ms, struct wfe_error *failure)
 {
     if (now_ms() - lost_since_ms > RECONNECT_TIMEOUT_MS)
         return -failure->errnum;
@@ -183,8 +174,8 @@ static int wait_again(const struct wfe_session *session, const char *id,
 
 /* Until the task ends by itself: 0; its time is up: -ETIMEDOUT; we were asked to stop:
  * -ECANCELED; else an error. Only the last sets err. */
-static int await_end(const struct wfe_session *session, const char *id,
-    struct wfe_rpc_call **wait, uint64_t timeout_ms, uint32_t *ret_status, struct wfe_error *err)
+static int await_end(const struct wfe_session *session, const char *id, struct wfe_rpc_call **wait,
+    uint64_t timeout_ms, uint32_t *ret_status, struct wfe_error *err)
 {
     int64_t until = now_ms() + (int64_t)timeout_ms;
     int64_t lost_since_ms = 0;

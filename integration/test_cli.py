@@ -8,7 +8,9 @@ import subprocess
 from harness import IMAGE, IntegrationTest
 
 
-class ExecutorCli(IntegrationTest):
+class ExecutorUsage(IntegrationTest):
+    uses_daemon = False
+
     def test_help_goes_to_stdout(self):
         for arguments in (["--help"], ["run", "--help"], ["pull", "--help"], ["gc", "--help"],
                           ["check", "--help"]):
@@ -33,6 +35,13 @@ class ExecutorCli(IntegrationTest):
                 self.assertIn(expected, process.stderr)
                 self.assertEqual(process.stdout, "")
 
+    def test_check_fails_without_a_daemon(self):
+        process = self.executor("check", env={"WFE_CONTAINERD_ADDR": "/no/such.sock"})
+        self.assertEqual(process.returncode, 125)
+        self.assertIn("/no/such.sock", process.stdout + process.stderr)
+
+
+class ExecutorCli(IntegrationTest):
     def test_the_log_can_be_json(self):
         process = self.executor(*self.run_arguments({"image": IMAGE, "run": "true"}),
                                 global_options=["--log-level", "debug", "--log-format", "json"])
@@ -61,11 +70,6 @@ class ExecutorCli(IntegrationTest):
         self.assertIn(self.session.address, process.stdout)
         self.assertIn("overlayfs", process.stdout)
 
-    def test_check_fails_without_a_daemon(self):
-        process = self.executor("check", env={"WFE_CONTAINERD_ADDR": "/no/such.sock"})
-        self.assertEqual(process.returncode, 125)
-        self.assertIn("/no/such.sock", process.stdout + process.stderr)
-
     def test_gc_with_nothing_to_do_succeeds(self):
         process = self.executor("gc")
         self.assertEqual(process.returncode, 0, process.stderr)
@@ -79,6 +83,8 @@ class ExecutorCli(IntegrationTest):
 
 
 class ArtifactfsCli(IntegrationTest):
+    uses_daemon = False
+
     def test_help_goes_to_stdout(self):
         for arguments in (["--help"], ["put", "--help"], ["get", "--help"], ["ls", "--help"],
                           ["rm", "--help"], ["gc", "--help"], ["layer", "--help"]):

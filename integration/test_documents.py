@@ -9,6 +9,8 @@ NO_DAEMON = {"WFE_CONTAINERD_ADDR": "/nonexistent/containerd.sock"}
 
 
 class Documents(IntegrationTest):
+    uses_daemon = False
+
     def refuse(self, document, *expected, options=(), data=None, kind="input"):
         outcome = self.run_step(document, data=data, options=options, env=NO_DAEMON)
         self.assertEqual(outcome.status, 125, outcome.stderr + outcome.stdout)
@@ -109,11 +111,13 @@ config:
         outcome = self.run_step(document, env={**addresses, "WFE_CONTAINERD_ADDR": ""})
         self.assertIn("/from/c.sock", outcome.result["error"]["message"])
 
+    def test_a_huge_file_is_refused(self):
+        self.refuse("image: x\nrun: 'true'\n# " + "x" * (8 << 20) + "\n", kind="limit")
+
+
+class JsonDocuments(IntegrationTest):
     def test_json_documents_are_documents(self):
         path = self.step_file({"image": IMAGE, "run": "echo json"}, name="step.json")
         process = self.executor("run", path)
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assertEqual(json.loads(process.stdout)["output_data"]["unknown.stdout"], "json\n")
-
-    def test_a_huge_file_is_refused(self):
-        self.refuse("image: x\nrun: 'true'\n# " + "x" * (8 << 20) + "\n", kind="limit")

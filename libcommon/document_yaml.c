@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
-#include <string.h>
-
 #include <stdlib.h>
+#include <string.h>
 
 #include <yaml.h>
 

@@ -197,24 +197,32 @@ static void keys_past_the_limit_are_dropped_and_counted(void **context)
     wfe_outputs_free(outputs);
 }
 
+/* A directive of nearly a megabyte. */
+static void feed_long_output(struct wfe_outputs *outputs, const char *key, const char *end)
+{
+    WFE_BUFFER struct wfe_buffer line = WFE_BUFFER_INIT(MANY_BYTES);
+    wfe_buffer_printf(&line, "##wfe[output %s=", key);
+    for (int i = 0; i < 62500; i++)
+        wfe_buffer_puts(&line, "0123456789ABCDEF");
+    wfe_buffer_printf(&line, "%s]\n", end);
+    feed_repeated(outputs, line.data, 1);
+}
+
 static void bytes_past_the_limit_are_dropped_and_counted(void **context)
 {
     (void)context;
-    WFE_BUFFER struct wfe_buffer line = WFE_BUFFER_INIT(MANY_BYTES);
     struct wfe_outputs *outputs;
     assert_int_equal(wfe_outputs_new(&outputs), 0);
-    for (int key = 0; key < 10; key++) {
-        line.length = 0;
-        wfe_buffer_printf(&line, "##wfe[output k%d=", key);
-        for (int i = 0; i < 62500; i++)
-            wfe_buffer_puts(&line, "0123456789ABCDEF");
-        wfe_buffer_puts(&line, "]\n");
-        feed_repeated(outputs, line.data, 1);
-    }
+    static const char *const keys[] = {"k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "k8", "k9"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        feed_long_output(outputs, keys[i], "");
+    feed_long_output(outputs, "k1", "-again");
     feed_repeated(outputs, "##wfe[output k0=short]\n##wfe[output small=x]\n", 1);
+    feed_long_output(outputs, "k0", "");
     WFE_JSON cJSON *object = wfe_outputs_finish(outputs);
     assert_int_equal(cJSON_GetArraySize(object), 9);
-    assert_string_equal(cJSON_GetObjectItem(object, "k0")->valuestring, "short");
+    assert_int_equal(strlen(cJSON_GetObjectItem(object, "k0")->valuestring), 1000000);
+    assert_string_equal(cJSON_GetObjectItem(object, "k1")->valuestring + 1000000, "-again");
     assert_string_equal(cJSON_GetObjectItem(object, "small")->valuestring, "x");
     assert_int_equal(wfe_outputs_dropped(outputs), 2);
     wfe_outputs_free(outputs);

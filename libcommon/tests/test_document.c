@@ -356,6 +356,36 @@ static void json_that_breaks_off_is_refused(void **context)
     wfe_document_free(parse(text));
 }
 
+static void half_a_surrogate_pair_is_refused(void **context)
+{
+    (void)context;
+    static const char *const texts[] = {"[\"\\ud83d\"]", "[\"\\ud83dx\"]", "[\"\\ud83d\\n\"]",
+        "[\"\\ud83d\\u0041\"]", "[\"\\ud83d\\ue000\"]", "[\"\\ud83d\\ud83d\"]", "[\"\\ude00\"]",
+        "[\"\\ud83d\\ude0\"]"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct wfe_problems problems = WFE_PROBLEMS_INIT;
+        struct wfe_document *document = NULL;
+        assert_int_equal(
+            wfe_document_parse("d", texts[i], strlen(texts[i]), &document, &problems), -EINVAL);
+        wfe_problems_done(&problems);
+    }
+}
+
+static void what_the_json_reader_found_is_not_told_twice(void **context)
+{
+    (void)context;
+    static const char text[] = "[{\"a\": 1,\n\"a\": 2},]";
+    struct wfe_problems problems = WFE_PROBLEMS_INIT;
+    WFE_DOCUMENT struct wfe_document *document = NULL;
+    wfe_problems_add(&problems, false, "other", 0, "", "stays");
+    assert_int_equal(wfe_document_parse("d", text, strlen(text), &document, &problems), 0);
+    assert_int_equal(problems.errors, 2);
+    assert_int_equal(problems.count, 2);
+    assert_string_equal(
+        problems.items[1].text, "d:2: found the key 'a' twice in one map; the first is in line 1");
+    wfe_problems_done(&problems);
+}
+
 static void problems_beyond_the_limit_are_counted(void **context)
 {
     (void)context;
@@ -416,6 +446,8 @@ int main(void)
         cmocka_unit_test(all_of_json_is_read),
         cmocka_unit_test(what_looks_like_json_and_is_none_is_read_as_yaml),
         cmocka_unit_test(json_that_breaks_off_is_refused),
+        cmocka_unit_test(half_a_surrogate_pair_is_refused),
+        cmocka_unit_test(what_the_json_reader_found_is_not_told_twice),
         cmocka_unit_test(problems_beyond_the_limit_are_counted),
         cmocka_unit_test(a_description_is_one_short_line),
         cmocka_unit_test(derived_nodes_live_as_long_as_the_document),
