@@ -142,8 +142,8 @@ int wfe_inputs_resolve(const struct wfe_step_config *config, const cJSON *data,
 static int input_key(const char *below, const struct wfe_input *input, struct wfe_digest *ret)
 {
     WFE_FREE char *text = NULL;
-    int length = asprintf(
-        &text, KEY_VERSION "\n%s\n%s\n%s", below, input->digest.text, input->target);
+    int length =
+        asprintf(&text, KEY_VERSION "\n%s\n%s\n%s", below, input->digest.text, input->target);
     if (length < 0) {
         text = NULL;
         return -ENOMEM;
@@ -224,8 +224,7 @@ static int find_chain(const struct wfe_session *session, const struct wfe_digest
         r = wfe_rpc_receive(call, -1, &message, err);
         if (!message)
             break;
-        pick_deepest(
-            (Snapshots__ListSnapshotsResponse *)message, keys, key_count, depth, chain);
+        pick_deepest((Snapshots__ListSnapshotsResponse *)message, keys, key_count, depth, chain);
     }
     return r;
 }
@@ -286,8 +285,7 @@ static int upload_layer(const struct layer_job *job, struct wfe_descriptor *ret,
     if (r < 0)
         return r;
     const struct wfe_label labels[] = {{"containerd.io/uncompressed", layer.diff_id.text}};
-    r = wfe_content_writer_commit(
-        writer, &layer.digest, (int64_t)layer.size_bytes, labels, 1, err);
+    r = wfe_content_writer_commit(writer, &layer.digest, (int64_t)layer.size_bytes, labels, 1, err);
     if (r < 0)
         return r;
     ret->digest = layer.digest;

@@ -50,8 +50,8 @@ struct parsed {
     bool quiet;
 };
 
-static int take_pair(const char *option, const char *value, struct pair *pairs, size_t *count,
-    struct wfe_error *err)
+static int take_pair(
+    const char *option, const char *value, struct pair *pairs, size_t *count, struct wfe_error *err)
 {
     const char *equals = strchr(value, '=');
     if (!equals || equals == value || !equals[1])
@@ -115,8 +115,8 @@ static int take_option(void *context, int id, const char *value, struct wfe_erro
         return 0;
     case PROGRESS:
         if (wfe_progress_mode_parse(value, &parsed->progress) < 0)
-            return wfe_error_set(
-                err, WFE_ERROR_INPUT, EINVAL, "--progress '%s': expected auto, plain or none", value);
+            return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+                "--progress '%s': expected auto, plain or none", value);
         return 0;
     case QUIET:
         parsed->quiet = true;
@@ -171,8 +171,8 @@ static void print_problems(const struct wfe_problems *problems)
     }
 }
 
-static int load_workflow(const struct parsed *parsed, const char *path,
-    struct wfe_workflow **ret, struct wfe_error *err)
+static int load_workflow(
+    const struct parsed *parsed, const char *path, struct wfe_workflow **ret, struct wfe_error *err)
 {
     WFE_JSON cJSON *data = NULL;
     int r = read_data(parsed->data_path, &data, err);
@@ -185,16 +185,16 @@ static int load_workflow(const struct parsed *parsed, const char *path,
         return r;
     struct wfe_problems problems = WFE_PROBLEMS_INIT;
     struct wfe_workflow *workflow = NULL;
-    r = wfe_workflow_parse(strcmp(path, "-") == 0 ? "stdin" : path, text, length, data, &workflow,
-        &problems, err);
+    r = wfe_workflow_parse(
+        strcmp(path, "-") == 0 ? "stdin" : path, text, length, data, &workflow, &problems, err);
     print_problems(&problems);
     wfe_problems_done(&problems);
     if (r == 0 && parsed->step_name)
         r = wfe_workflow_select(workflow, parsed->step_name, err);
     for (size_t i = 0; r == 0 && i < parsed->input_count; i++)
         for (size_t s = 0; r == 0 && s < workflow->step_count; s++)
-            r = wfe_step_set_input(&workflow->steps[s], parsed->inputs[i].name,
-                parsed->inputs[i].value, err);
+            r = wfe_step_set_input(
+                &workflow->steps[s], parsed->inputs[i].name, parsed->inputs[i].value, err);
     if (r < 0) {
         wfe_workflow_free(workflow);
         return r;
@@ -217,8 +217,8 @@ static int write_result(const struct parsed *parsed, const cJSON *result, struct
         to = opened;
     }
     if (fprintf(to, "%s\n", text) < 0 || fflush(to) != 0)
-        return wfe_error_system(
-            err, errno, "write the result to %s", parsed->result_path ? parsed->result_path : "stdout");
+        return wfe_error_system(err, errno, "write the result to %s",
+            parsed->result_path ? parsed->result_path : "stdout");
     return 0;
 }
 

@@ -45,7 +45,10 @@ extern const struct wfe_command wfe_command_check;
 /* The last rows of every command's table. */
 #define WFE_OPTION_HELP_ID 'h'
 #define WFE_OPTIONS_END                                                                            \
-    {"help", 'h', NULL, "show this help", WFE_OPTION_HELP_ID}, {NULL, 0, NULL, NULL, 0}
+    {"help", 'h', NULL, "show this help", WFE_OPTION_HELP_ID},                                     \
+    {                                                                                              \
+        NULL, 0, NULL, NULL, 0                                                                     \
+    }
 
 /* Print "wfe-containerd COMMAND: message"; returns WFE_EXIT_FAILURE. */
 int wfe_command_fail(const struct wfe_command *command, const struct wfe_error *err);

@@ -2,6 +2,7 @@
 #include "executor/connect.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,15 +24,28 @@ static const char *after_prefix(const char *text, const char *prefix)
     return strncmp(text, prefix, length) == 0 ? text + length : NULL;
 }
 
+/* The path of a Unix socket's address, a view; NULL when it is another kind of address. */
+static const char *socket_path(const char *address)
+{
+    return address[0] == '/' ? address : after_prefix(address, "unix://");
+}
+
+/* gRPC takes the target for a URI and decodes it. */
 static int unix_target(const char *path, char **ret, struct wfe_error *err)
 {
     if (path[0] != '/')
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
             "containerd address 'unix://%s': the socket's path must be absolute", path);
-    char *target = NULL;
-    if (asprintf(&target, "unix:%s", path) < 0)
+    WFE_BUFFER struct wfe_buffer target = WFE_BUFFER_INIT(SIZE_MAX / 2);
+    int r = wfe_buffer_puts(&target, "unix:");
+    for (; r == 0 && *path; path++) {
+        bool plain = isalnum((unsigned char)*path) || strchr("/-._~", *path);
+        r = wfe_buffer_printf(&target, plain ? "%c" : "%%%02X", (unsigned char)*path);
+    }
+    char *text = r == 0 ? wfe_buffer_steal(&target) : NULL;
+    if (!text)
         return wfe_error_nomem(err);
-    *ret = target;
+    *ret = text;
     return 0;
 }
 
@@ -57,7 +71,7 @@ static int tcp_target(const char *address, const char *authority, char **ret, st
 int wfe_connect_target(
     const char *address, char **ret_target, bool *ret_local, struct wfe_error *err)
 {
-    const char *path = address[0] == '/' ? address : after_prefix(address, "unix://");
+    const char *path = socket_path(address);
     if (path) {
         int r = unix_target(path, ret_target, err);
         if (r == 0)
@@ -79,9 +93,8 @@ int wfe_connect_target(
         address);
 }
 
-static int check_socket(const char *target, struct wfe_error *err)
+static int check_socket(const char *path, struct wfe_error *err)
 {
-    const char *path = after_prefix(target, "unix:");
     struct stat st;
     if (stat(path, &st) < 0) {
         if (errno == ENOENT || errno == ENOTDIR)
@@ -177,7 +190,7 @@ int wfe_connect(
     if (r < 0)
         return r;
     if (session.local) {
-        r = check_socket(target, err);
+        r = check_socket(socket_path(options->address), err);
         if (r < 0)
             return r;
     }

@@ -59,8 +59,8 @@ static int read_manifest(const struct wfe_session *session, const Types__Descrip
     for (int depth = 0; depth <= INDEX_DEPTH_MAX; depth++) {
         WFE_FREE char *json = NULL;
         size_t length;
-        int r = wfe_content_read(
-            session, &at.digest, WFE_IMAGE_JSON_MAX_BYTES, &json, &length, err);
+        int r =
+            wfe_content_read(session, &at.digest, WFE_IMAGE_JSON_MAX_BYTES, &json, &length, err);
         if (r < 0)
             return r;
         if (!wfe_image_is_index(at.media_type))
@@ -121,8 +121,8 @@ int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_m
         for (size_t i = 0; i < config->layer_count; i++) {
             const struct wfe_digest *diff_id = &config->diff_ids[i];
             wfe_digest_chain(i > 0 ? &parent : NULL, diff_id, &chain);
-            r = wfe_snapshot_apply(session, i > 0 ? &parent : NULL, &manifest->layers[i], diff_id,
-                &chain, err);
+            r = wfe_snapshot_apply(
+                session, i > 0 ? &parent : NULL, &manifest->layers[i], diff_id, &chain, err);
             if (r < 0)
                 return r;
             const struct wfe_label uncompressed = {"containerd.io/uncompressed", diff_id->text};

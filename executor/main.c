@@ -198,8 +198,8 @@ static int run_command(
     }
     if (r == 0 && argc - first != (command->operand ? 1 : 0))
         r = command->operand
-            ? wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "expected one %s", command->operand)
-            : wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "takes no operand");
+                ? wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "expected one %s", command->operand)
+                : wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "takes no operand");
     if (r < 0) {
         wfe_command_fail(command, &err);
         fprintf(stderr, "Try 'wfe-containerd %s --help'.\n", command->name);

@@ -6,8 +6,8 @@
  * Who made an object in containerd: written as a label on each lease and container, and
  * read by whoever reclaims what dead executors left.
  *
- * The text is "HOST BOOT PIDNS PID START": host name and machine id, boot id, inode of the PID namespace,
- * process id and its start time in clock ticks since boot.
+ * The text is "HOST BOOT PIDNS PID START": host name and machine id, boot id, inode of the PID
+ * namespace, process id and its start time in clock ticks since boot.
  */
 
 #include <sys/types.h>

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,9 +28,9 @@ struct wfe_progress {
     bool plain;
     bool color;
     bool ending;
-    bool drawn;          /* the live line is on the screen */
-    bool output_seen;    /* the stage's own output took the screen over */
-    bool inside_a_line;  /* the output's last byte was no newline */
+    bool drawn;         /* the live line is on the screen */
+    bool output_seen;   /* the stage's own output took the screen over */
+    bool inside_a_line; /* the output's last byte was no newline */
     char step[128];
     char stage[256];
     struct timespec stage_began;
@@ -52,7 +53,7 @@ static int64_t elapsed_ms(const struct wfe_progress *progress)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (now.tv_sec - progress->stage_began.tv_sec) * 1000 +
-        (now.tv_nsec - progress->stage_began.tv_nsec) / 1000000;
+           (now.tv_nsec - progress->stage_began.tv_nsec) / 1000000;
 }
 
 static void format_bytes(char *text, size_t size, double bytes)
@@ -89,10 +90,20 @@ static void clear_line(struct wfe_progress *progress)
     progress->drawn = false;
 }
 
+/* A line that wraps could not be cleared again. */
+static void clip_to_terminal(char *text)
+{
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 &&
+        strlen(text) >= size.ws_col)
+        text[size.ws_col - 1] = '\0';
+}
+
 static void draw_line(struct wfe_progress *progress, bool final)
 {
     char text[480], line[512];
     format_line(progress, text, sizeof text);
+    clip_to_terminal(text);
     int length = snprintf(line, sizeof line, "\r\033[K%s%s%s%s", progress->color ? "\033[2m" : "",
         text, progress->color ? "\033[0m" : "", final ? "\n" : "");
     wfe_write_all(STDERR_FILENO, line, (size_t)length);
@@ -102,7 +113,7 @@ static void draw_line(struct wfe_progress *progress, bool final)
 static bool may_draw(const struct wfe_progress *progress)
 {
     return progress->live && progress->stage[0] && !progress->output_seen &&
-        !progress->inside_a_line;
+           !progress->inside_a_line;
 }
 
 static void *tick(void *context)

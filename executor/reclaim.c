@@ -94,8 +94,8 @@ static void count(struct wfe_reclaim_report *report, size_t *reclaimed, const ch
     }
 }
 
-static int reclaim_containers(const struct wfe_session *session,
-    const Leases__ListResponse *leases, struct wfe_reclaim_report *report, struct wfe_error *err)
+static int reclaim_containers(const struct wfe_session *session, const Leases__ListResponse *leases,
+    struct wfe_reclaim_report *report, struct wfe_error *err)
 {
     char *filters[] = {(char *)OWNED_FILTER};
     Containers__ListContainersRequest request = CONTAINERS__LIST_CONTAINERS_REQUEST__INIT;

@@ -244,9 +244,10 @@ int wfe_task_delete(const struct wfe_session *session, const char *id, struct wf
                 *err = failure;
             return r;
         }
-        /* It still runs, or the daemon is away for a moment. */
+        /* It still runs, which not every version of the daemon says with a status of its own, or
+         * the daemon is away for a moment. */
         uint32_t status;
-        if (r != -EBUSY || stop_task(session, id, 0, &status, NULL) < 0)
+        if (stop_task(session, id, 0, &status, NULL) < 0)
             pause_ms(RECONNECT_PAUSE_MS);
     }
 }

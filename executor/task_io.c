@@ -124,8 +124,7 @@ static void pump_fifos(struct wfe_task_io *io)
         for (int i = 0; i < STREAMS; i++)
             fds[i] = (struct pollfd){
                 .fd = io->streams[i].ended ? -1 : io->streams[i].fd, .events = POLLIN};
-        fds[STREAMS] =
-            (struct pollfd){.fd = draining ? -1 : io->drain_event, .events = POLLIN};
+        fds[STREAMS] = (struct pollfd){.fd = draining ? -1 : io->drain_event, .events = POLLIN};
         int timeout = draining ? (int)(give_up_ms - now_ms()) : -1;
         if (draining && timeout <= 0) {
             fail(io, -ETIMEDOUT, "the step's output was still open after its end");
@@ -255,8 +254,8 @@ int wfe_task_io_open(
         io->streams[i].kept = (struct wfe_buffer)WFE_BUFFER_INIT(options->limit_bytes);
     }
     int r;
-    if (asprintf(
-            &io->directory, "%s/wfe-io-%s", options->base_directory, options->container_id) < 0) {
+    if (asprintf(&io->directory, "%s/wfe-io-%s", options->base_directory, options->container_id) <
+        0) {
         io->directory = NULL;
         r = wfe_error_nomem(err);
     } else {

@@ -31,7 +31,7 @@ struct wfe_task_io_options {
     enum wfe_task_io_kind kind;
     const char *base_directory;
     const char *container_id;
-    uint64_t limit_bytes; /* kept of each stream */
+    uint64_t limit_bytes;          /* kept of each stream */
     struct wfe_progress *progress; /* shows the output; may be NULL */
     /* Raw bytes go to RAW_DIRECTORY/STEP.stdout and .stderr; NULL for none. */
     const char *raw_directory;
@@ -42,7 +42,7 @@ struct wfe_task_io;
 
 /* What a finished task has said. */
 struct wfe_task_output {
-    cJSON *directives; /* an object of strings */
+    cJSON *directives;                                     /* an object of strings */
     struct wfe_stream_output stdout_output, stderr_output; /* views: valid until the handle's end */
     uint64_t dropped_directives;
 };
@@ -60,8 +60,7 @@ const char *wfe_task_io_stderr(const struct wfe_task_io *io);
  * The caller deletes ret->directives. Errors: what went wrong while reading or writing raw
  * files; ret is filled in all the same, so that a step's output is never lost for that.
  */
-int wfe_task_io_finish(
-    struct wfe_task_io *io, struct wfe_task_output *ret, struct wfe_error *err);
+int wfe_task_io_finish(struct wfe_task_io *io, struct wfe_task_output *ret, struct wfe_error *err);
 
 /* Removes the directory; finishes first when that was not done. NULL is fine. */
 void wfe_task_io_free(struct wfe_task_io *io);

@@ -25,6 +25,9 @@
  * messages has not, and then a sender must not wait for the reader. */
 #define ENDED_STATUS_WAIT_MS 200
 
+/* What a peer may send ahead of the reader. */
+#define STREAM_WINDOW_BYTES (4 * 1024 * 1024)
+
 struct wfe_rpc {
     grpc_channel *channel;
     char *target;
@@ -111,6 +114,9 @@ static grpc_channel *create_channel(const char *target)
     grpc_arg args[16];
     size_t count = 0;
     args[count++] = integer_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, WFE_RPC_MESSAGE_MAX_BYTES);
+    /* A fixed window: one that is fitted to the delay grows without bound on a busy machine. */
+    args[count++] = integer_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    args[count++] = integer_arg(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, STREAM_WINDOW_BYTES);
     args[count++] = integer_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     args[count++] = integer_arg(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     args[count++] = integer_arg(GRPC_ARG_ENABLE_RETRIES, 0);

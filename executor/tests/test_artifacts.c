@@ -24,7 +24,8 @@ static int set_up(void **state)
 {
     (void)state;
     const char *tmp = getenv("TMPDIR");
-    snprintf(directory, sizeof directory, "%s/wfe-test-artifacts-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    snprintf(
+        directory, sizeof directory, "%s/wfe-test-artifacts-XXXXXX", tmp && *tmp ? tmp : "/tmp");
     if (!mkdtemp(directory))
         return -1;
     snprintf(store_path, sizeof store_path, "%s/store", directory);
@@ -123,8 +124,7 @@ static void a_binding_to_nothing_names_the_path(void **state)
     struct wfe_inputs inputs;
     struct wfe_error err = WFE_ERROR_INIT;
     assert_int_equal(resolve("{}", &binding, 1, &inputs, &err), -ENOENT);
-    assert_string_equal(
-        err.message, "input 'src': /nonexistent/tree: No such file or directory");
+    assert_string_equal(err.message, "input 'src': /nonexistent/tree: No such file or directory");
 }
 
 int main(void)

@@ -40,6 +40,12 @@ static void a_path_and_a_unix_address_name_the_same_socket(void **state)
     assert_target("unix:///run/c.sock", "unix:/run/c.sock", true);
 }
 
+static void a_sockets_path_may_hold_any_character(void **state)
+{
+    (void)state;
+    assert_target("/a b/50%25?#c:\xc3\xbc", "unix:/a%20b/50%2525%3F%23c%3A%C3%BC", true);
+}
+
 static void tcp_and_http_addresses_are_remote(void **state)
 {
     (void)state;
@@ -92,8 +98,7 @@ static void a_tcp_address_where_nobody_listens_fails_to_connect(void **state)
     (void)state;
     struct wfe_error err = WFE_ERROR_INIT;
     connect_to("tcp://127.0.0.1:1", &err);
-    assert_non_null(
-        strstr(err.message, "failed to connect to containerd at tcp://127.0.0.1:1"));
+    assert_non_null(strstr(err.message, "failed to connect to containerd at tcp://127.0.0.1:1"));
     assert_int_equal(err.kind, WFE_ERROR_CONTAINERD);
 }
 
@@ -101,6 +106,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_path_and_a_unix_address_name_the_same_socket),
+        cmocka_unit_test(a_sockets_path_may_hold_any_character),
         cmocka_unit_test(tcp_and_http_addresses_are_remote),
         cmocka_unit_test(other_addresses_are_refused_by_name),
         cmocka_unit_test(a_missing_unix_socket_is_an_error_that_names_it),

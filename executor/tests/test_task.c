@@ -16,8 +16,9 @@ static enum wfe_task_refusal judge(const char *text)
     return wfe_task_judge(&err);
 }
 
-#define RUNC "Tasks/Create: failed to create shim task: OCI runtime create failed: runc create "     \
-             "failed: unable to start container process: "
+#define RUNC                                                                                       \
+    "Tasks/Create: failed to create shim task: OCI runtime create failed: runc create "            \
+    "failed: unable to start container process: "
 
 static void a_command_that_is_not_there_is_not_found(void **state)
 {

@@ -169,7 +169,11 @@ static void raw_files_hold_every_byte(void **state)
     struct wfe_task_io *io = open_io(WFE_TASK_IO_FIFO, 2, base);
     int out = open_to_write(wfe_task_io_stdout(io));
     int error = open_to_write(wfe_task_io_stderr(io));
-    assert_int_equal(wfe_write_all(out, "a\0\xff" "b", 4), 0);
+    assert_int_equal(wfe_write_all(out,
+                         "a\0\xff"
+                         "b",
+                         4),
+        0);
     close(out);
     close(error);
     struct wfe_task_output output;
@@ -183,7 +187,10 @@ static void raw_files_hold_every_byte(void **state)
     size_t length;
     assert_int_equal(wfe_read_file(path, 100, &data, &length, NULL), 0);
     assert_int_equal(length, 4);
-    assert_memory_equal(data, "a\0\xff" "b", 4);
+    assert_memory_equal(data,
+        "a\0\xff"
+        "b",
+        4);
     free(data);
     unlink(path);
     snprintf(path, sizeof path, "%s/build.stderr", base);

@@ -70,7 +70,7 @@ static void a_name_ends_at_its_nul(void **state)
 
 static void add_long_path(char *out, size_t length)
 {
-    strcpy(out, "path=");
+    memcpy(out, "path=", 5);
     for (size_t i = 5; i < length + 5; i++)
         out[i] = (i - 5) % 201 == 200 ? '/' : 'a';
     out[length + 5] = '\0';
@@ -480,7 +480,7 @@ static void large_xattrs_are_beyond_the_limit(void **state)
     assert_non_null(pax);
     size_t length = 0;
     for (int i = 0; i < COUNT; i++) {
-        length += (size_t)sprintf(pax + length, "SCHILY.xattr.user.%02d=", i);
+        length += (size_t)snprintf(pax + length, 64, "SCHILY.xattr.user.%02d=", i);
         memset(pax + length, 'v', VALUE);
         length += VALUE;
         pax[length++] = i + 1 < COUNT ? '\n' : '\0';
@@ -634,7 +634,8 @@ static void a_name_is_shown_without_controls(void **state)
     (void)state;
     char name[600] = "path=\x1b[31m\\\xe2\x80\xae\xff\xc3\xa4";
     memset(name + strlen(name), 'x', 200);
-    strcat(name, "/.wh.end");
+    size_t length = strlen(name);
+    snprintf(name + length, sizeof name - length, "/.wh.end");
     WRITE_TAR({.name = "u", .pax = name, .data = "x"});
     assert_refused(WFE_ERROR_ARCHIVE, "'\\x1b[31m\\x5c\\xe2\\x80\\xae\\xff\xc3\xa4xxx",
         "x\xe2\x80\xa6xx/.wh.end':");

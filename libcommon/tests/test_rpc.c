@@ -268,6 +268,7 @@ static void a_request_above_the_limit_is_not_sent(void **state)
     struct wfe_error err = WFE_ERROR_INIT;
     assert_int_equal(get(NULL, name, NULL, &err), -EMSGSIZE);
     assert_int_equal(err.kind, WFE_ERROR_LIMIT);
+    assert_non_null(strstr(err.message, "the request has"));
 }
 
 static void a_deadline_ends_a_call(void **state)
@@ -655,6 +656,13 @@ static void the_observer_hears_of_each_call_once(void **state)
     assert_int_equal(observed.calls, 3);
     assert_string_equal(observed.method, "Content/Write");
     assert_int_equal(observed.status, GRPC_STATUS_CANCELLED);
+    struct wfe_cancel *cancel = NULL;
+    assert_int_equal(wfe_cancel_new(&cancel), 0);
+    wfe_cancel_trigger(cancel);
+    struct wfe_rpc_context context = {.cancel = cancel};
+    assert_int_equal(get(&context, "x", NULL, NULL), -ECANCELED);
+    assert_int_equal(observed.calls, 3);
+    wfe_cancel_free(cancel);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, connect_peer, disconnect_peer)
