@@ -21,7 +21,7 @@
 #include "tasks.pb-c.h"
 
 /* How far a server may run ahead of a client that does not read. */
-#define AHEAD_MAX_BYTES (8 * 1024 * 1024)
+#define AHEAD_MAX_BYTES (4 * 1024 * 1024)
 
 static const struct wfe_rpc_method GET = {&namespaces__namespaces__descriptor, "Get"};
 static const struct wfe_rpc_method READ = {&content__content__descriptor, "Read"};
@@ -392,7 +392,7 @@ static void a_server_stream_that_fails_gives_messages_first_then_the_status(void
 static void a_long_stream_cannot_run_ahead_of_its_reader(void **state)
 {
     (void)state;
-    enum { MESSAGES = 96, SIZE = 1024 * 1024 };
+    enum { MESSAGES = 128, SIZE = 1024 * 1024 };
     WFE_RPC_CALL struct wfe_rpc_call *call = start_read(MESSAGES, SIZE, "");
     usleep(300 * 1000);
     assert_in_range(atomic_load(&peer.state->streamed_bytes), 0, AHEAD_MAX_BYTES);
