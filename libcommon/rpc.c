@@ -114,12 +114,10 @@ static grpc_channel *create_channel(const char *target)
     grpc_arg args[16];
     size_t count = 0;
     args[count++] = integer_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, WFE_RPC_MESSAGE_MAX_BYTES);
-    /* A fixed window: one that is fitted to the delay grows without bound on a busy machine. */
+    /* A fixed window: the probe takes the time that a reader thinks for the line's delay, and
+     * lets a stream run tens of megabytes ahead of it. */
     args[count++] = integer_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     args[count++] = integer_arg(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, STREAM_WINDOW_BYTES);
-    /* The probe takes the time that a reader thinks for the line's, and lets a stream run tens of
-     * megabytes ahead of it. Without, a message is still asked for whole. */
-    args[count++] = integer_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     args[count++] = integer_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     args[count++] = integer_arg(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     args[count++] = integer_arg(GRPC_ARG_ENABLE_RETRIES, 0);

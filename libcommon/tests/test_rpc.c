@@ -20,8 +20,8 @@
 #include "namespaces.pb-c.h"
 #include "tasks.pb-c.h"
 
-/* How far a server may run ahead of a client that does not read. */
-#define AHEAD_MAX_BYTES (4 * 1024 * 1024)
+/* How far a server may run ahead of a client that does not read: the window and a message. */
+#define AHEAD_MAX_BYTES (6 * 1024 * 1024)
 
 static const struct wfe_rpc_method GET = {&namespaces__namespaces__descriptor, "Get"};
 static const struct wfe_rpc_method READ = {&content__content__descriptor, "Read"};
