@@ -19,8 +19,8 @@ ssize_t wfe_read_full(int fd, void *data, size_t length);
  * The contents of a file ("-" is stdin), NUL-terminated; caller frees *ret.
  * Errors: WFE_ERROR_LIMIT (EFBIG) past max_bytes, WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
  */
-int wfe_read_file(const char *path, size_t max_bytes, char **ret, size_t *ret_length,
-    struct wfe_error *err);
+int wfe_read_file(
+    const char *path, size_t max_bytes, char **ret, size_t *ret_length, struct wfe_error *err);
 
 /* mkdir -p. Returns 0 or -errno. */
 int wfe_make_directories(const char *path, mode_t mode);

@@ -18,7 +18,7 @@ struct wfe_option {
     char letter;          /* short name, 0 for none */
     const char *argument; /* its name in the help; NULL: a flag */
     const char *help;
-    int id;               /* what `take` gets */
+    int id; /* what `take` gets */
 };
 
 #define WFE_OPTIONS_MAX 32

@@ -38,8 +38,8 @@ static int take(void *context, int id, const char *value, struct wfe_error *err)
 }
 
 /* Splits words at spaces, since argv must be writable. */
-static int parse(const char *line, bool stop, struct taken *taken, const char **operand,
-    struct wfe_error *err)
+static int parse(
+    const char *line, bool stop, struct taken *taken, const char **operand, struct wfe_error *err)
 {
     static char text[200];
     static char *argv[20];
