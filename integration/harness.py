@@ -244,25 +244,30 @@ class IntegrationTest(unittest.TestCase):
 
     # Leaks
 
-    def leaks(self):
-        """What the daemon and this machine still hold for the test's namespace."""
+    def leaks_of_daemon(self):
+        """What the daemon still holds for the test's namespace."""
         found = []
+        if not self.uses_daemon:
+            return found
 
         def listed(what, *arguments):
             for line in self.ctr(*arguments).splitlines():
                 if line.strip():
                     found.append(f"{what}: {line.strip()}")
 
-        if self.uses_daemon:
-            listed("task", "tasks", "list", "--quiet")
-            listed("container", "containers", "list", "--quiet")
-            listed("lease", "leases", "list", "--quiet")
-            for line in self.ctr("content", "active").splitlines()[1:]:
-                found.append(f"unfinished upload: {line.strip()}")
-            for line in self.ctr("snapshots", "list").splitlines()[1:]:
-                if line.strip() and not line.rstrip().endswith("Committed"):
-                    found.append(f"snapshot: {line.strip()}")
-        found += [f"shim: {command}" for command in shims_of(self.namespace)]
+        listed("task", "tasks", "list", "--quiet")
+        listed("container", "containers", "list", "--quiet")
+        listed("lease", "leases", "list", "--quiet")
+        for line in self.ctr("content", "active").splitlines()[1:]:
+            found.append(f"unfinished upload: {line.strip()}")
+        for line in self.ctr("snapshots", "list").splitlines()[1:]:
+            if line.strip() and not line.rstrip().endswith("Committed"):
+                found.append(f"snapshot: {line.strip()}")
+        return found
+
+    def leaks_of_machine(self):
+        """What this machine still holds for the test's namespace, and in its TMPDIR."""
+        found = [f"shim: {command}" for command in shims_of(self.namespace)]
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
             found += [f"mount: {line.strip()}" for line in mounts if self.namespace in line]
         for folder, folders, files in os.walk(self.temp_dir):
@@ -273,11 +278,13 @@ class IntegrationTest(unittest.TestCase):
     def assert_nothing_left(self):
         """A shim ends a moment after its task was deleted, so this looks for a while."""
         deadline = time.monotonic() + 5
-        found = self.leaks()
+        while self.leaks_of_machine() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        found = self.leaks_of_daemon()
         while found and time.monotonic() < deadline:
-            time.sleep(0.05)
-            found = self.leaks()
-        self.assertEqual(found, [], "left behind")
+            time.sleep(0.1)
+            found = self.leaks_of_daemon()
+        self.assertEqual(self.leaks_of_machine() + found, [], "left behind")
 
     def _remove_namespace(self):
         for task in self.ctr("tasks", "list", "--quiet", check=False).split():
