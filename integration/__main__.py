@@ -17,6 +17,9 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
+# These take longest, so they go first.
+SLOW = ("test_layers", "test_run_basic", "test_inputs")
+
 RUNNING = set()
 
 
@@ -111,6 +114,7 @@ def main():
 
     files = arguments.files or sorted(glob.glob(os.path.join(HERE, "test_*.py")))
     names = [os.path.splitext(os.path.basename(path))[0] for path in files]
+    names.sort(key=lambda name: SLOW.index(name) if name in SLOW else len(SLOW))
     from harness import Session
     session = Session.get()
     environment = {**os.environ, "WFE_CONTAINERD_ADDR": session.address,
