@@ -13,6 +13,7 @@
 #include "executor/container.h"
 #include "executor/image.h"
 #include "executor/lease.h"
+#include "executor/reclaim.h"
 #include "executor/snapshot.h"
 #include "executor/spec.h"
 #include "executor/task.h"
@@ -192,12 +193,15 @@ static int run_task(struct step_run *run, struct wfe_error *err)
     if (r < 0)
         return r;
     wfe_progress_stage(run->options->progress, "running");
+    /* Others' leftovers are seen to while the step runs, when there is nothing else to do. */
+    struct wfe_reclaimer *reclaimer = wfe_reclaimer_start(&run->session);
     struct wfe_task_limits limits = {
         .timeout_ms = run->step->config.timeout_ms,
         .grace_ms = run->step->config.grace_ms,
     };
     r = wfe_task_run(&run->session, run->id, &limits, &run->end, err);
     run->ended = r == 0;
+    wfe_reclaimer_stop(reclaimer);
     return r;
 }
 
@@ -244,7 +248,7 @@ static void unwind(struct step_run *run)
 {
     struct wfe_error err = WFE_ERROR_INIT;
     if (run->task_made) {
-        int r = wfe_task_delete(&run->session, run->id, &err);
+        int r = wfe_task_delete(&run->session, run->id, NULL, &err);
         undone("the task", r, &err);
         if (r < 0)
             return; /* a container that is deleted now would make its task immortal */

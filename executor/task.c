@@ -226,7 +226,8 @@ int wfe_task_run(const struct wfe_session *session, const char *id,
     return 0;
 }
 
-int wfe_task_delete(const struct wfe_session *session, const char *id, struct wfe_error *err)
+int wfe_task_delete(
+    const struct wfe_session *session, const char *id, bool *ret_existed, struct wfe_error *err)
 {
     Tasks__DeleteTaskRequest request = TASKS__DELETE_TASK_REQUEST__INIT;
     request.container_id = (char *)id;
@@ -237,8 +238,11 @@ int wfe_task_delete(const struct wfe_session *session, const char *id, struct wf
         struct wfe_error failure = WFE_ERROR_INIT;
         int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Delete"},
             &request.base, NULL, &failure);
-        if (r == 0 || r == -ENOENT)
+        if (r == 0 || r == -ENOENT) {
+            if (ret_existed)
+                *ret_existed = r == 0;
             return 0;
+        }
         if (tries == DELETE_TRIES) {
             if (err)
                 *err = failure;

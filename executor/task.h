@@ -50,8 +50,9 @@ struct wfe_task_limits {
 int wfe_task_run(const struct wfe_session *session, const char *id,
     const struct wfe_task_limits *limits, struct wfe_task_end *ret, struct wfe_error *err);
 
-/* Delete it, killing it first when it still runs; one that is gone already is success.
- * Never cancelled by the session's token. */
-int wfe_task_delete(const struct wfe_session *session, const char *id, struct wfe_error *err);
+/* Delete it, killing it first when it still runs; one that is gone already is success
+ * (*ret_existed says so; it may be NULL). Never cancelled by the session's token. */
+int wfe_task_delete(
+    const struct wfe_session *session, const char *id, bool *ret_existed, struct wfe_error *err);
 
 #endif

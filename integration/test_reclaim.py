@@ -24,6 +24,23 @@ class Reclaim(IntegrationTest):
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assert_nothing_left()
 
+    def test_gc_right_after_a_kill_at_any_moment_leaves_nothing(self):
+        step = {"image": IMAGE, "run": "sleep 1000"}
+        for delay_s in (0.03, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3):
+            process = self.start_step(step)
+            time.sleep(delay_s)
+            process.kill()
+            process.wait()
+        process = self.executor("gc")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assert_nothing_left()
+
+    def test_the_next_run_reclaims_by_itself(self):
+        for _ in range(2):
+            self.killed_executor()
+        self.assertEqual(self.run_step({"image": IMAGE, "run": "sleep 1"}).status, 0)
+        self.assert_nothing_left()
+
     def test_gc_leaves_a_living_executors_step_alone(self):
         process = self.start_step({"image": IMAGE, "run": "sleep 2; echo unharmed"})
         time.sleep(0.7)
