@@ -144,39 +144,45 @@ static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
         .namespace_ = session->namespace_,
     };
     Google__Protobuf__Empty empty = GOOGLE__PROTOBUF__EMPTY__INIT;
-    WFE_RPC_CALL struct wfe_rpc_call *version_call = NULL;
     int r = wfe_rpc_start(session->rpc, &context,
         (struct wfe_rpc_method){&version__version__descriptor, "Version"}, &empty.base,
-        &version_call, err);
+        &session->version_call, err);
     if (r < 0)
         return r;
-
     Introspection__PluginsRequest request = INTROSPECTION__PLUGINS_REQUEST__INIT;
     char *filters[] = {(char *)"type==io.containerd.snapshotter.v1"};
     request.filters = filters;
     request.n_filters = 1;
-    WFE_RPC_CALL struct wfe_rpc_call *plugins_call = NULL;
-    r = wfe_rpc_start(session->rpc, &context,
+    return wfe_rpc_start(session->rpc, &context,
         (struct wfe_rpc_method){&introspection__introspection__descriptor, "Plugins"},
-        &request.base, &plugins_call, err);
-    if (r < 0)
-        return r;
+        &request.base, &session->plugins_call, err);
+}
 
+static int take_answers(struct wfe_session *session, struct wfe_error *err)
+{
     WFE_MESSAGE ProtobufCMessage *version = NULL;
-    r = wfe_rpc_receive(version_call, -1, &version, err);
+    int r = wfe_rpc_receive(session->version_call, -1, &version, err);
     if (r < 0)
         return r;
     snprintf(session->version, sizeof session->version, "%s",
         ((Version__VersionResponse *)version)->version);
-
     WFE_MESSAGE ProtobufCMessage *plugins = NULL;
-    r = wfe_rpc_receive(plugins_call, -1, &plugins, err);
+    r = wfe_rpc_receive(session->plugins_call, -1, &plugins, err);
     if (r < 0)
         return r;
     return read_platform(session, (Introspection__PluginsResponse *)plugins, err);
 }
 
-int wfe_connect(
+/* Put the address in front of the words of a daemon that can't be reached. */
+static int name_address(const struct wfe_session *session, int r, struct wfe_error *err)
+{
+    bool unreachable = r == -EAGAIN && err && err->kind == WFE_ERROR_CONTAINERD;
+    if (unreachable || r == -ETIMEDOUT)
+        wfe_error_prefix(err, "failed to connect to containerd at %s", session->address);
+    return r;
+}
+
+int wfe_connect_start(
     const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err)
 {
     assert(options->address && options->namespace_);
@@ -200,12 +206,32 @@ int wfe_connect(
     struct wfe_rpc_options rpc_options = {
         .observer = options->observer, .observer_context = options->observer_context};
     r = wfe_rpc_connect(target, &rpc_options, &session.rpc, err);
-    if (r == 0) {
-        r = ask_daemon(&session, err);
-        bool unreachable = r < 0 && err && err->kind == WFE_ERROR_CONTAINERD && r == -EAGAIN;
-        if (unreachable || r == -ETIMEDOUT)
-            wfe_error_prefix(err, "failed to connect to containerd at %s", options->address);
+    if (r == 0)
+        r = name_address(&session, ask_daemon(&session, err), err);
+    if (r < 0) {
+        wfe_session_done(&session);
+        return r;
     }
+    *ret = session;
+    return 0;
+}
+
+int wfe_connect_finish(struct wfe_session *session, struct wfe_error *err)
+{
+    int r = name_address(session, take_answers(session, err), err);
+    wfe_rpc_call_free(wfe_steal(&session->version_call));
+    wfe_rpc_call_free(wfe_steal(&session->plugins_call));
+    return r;
+}
+
+int wfe_connect(
+    const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err)
+{
+    struct wfe_session session;
+    int r = wfe_connect_start(options, &session, err);
+    if (r < 0)
+        return r;
+    r = wfe_connect_finish(&session, err);
     if (r < 0) {
         wfe_session_done(&session);
         return r;
@@ -216,6 +242,8 @@ int wfe_connect(
 
 void wfe_session_done(struct wfe_session *session)
 {
+    wfe_rpc_call_free(wfe_steal(&session->version_call));
+    wfe_rpc_call_free(wfe_steal(&session->plugins_call));
     wfe_rpc_free(session->rpc);
     session->rpc = NULL;
     free(session->address);
@@ -231,17 +259,34 @@ struct wfe_rpc_context wfe_session_context(const struct wfe_session *session)
     };
 }
 
-int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
-    const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err)
+int wfe_session_undo_start(const struct wfe_session *session, struct wfe_rpc_method method,
+    const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_rpc_call **ret_call,
+    struct wfe_error *err)
 {
     struct wfe_rpc_context context = {.namespace_ = session->namespace_, .timeout_ms = timeout_ms};
+    return wfe_rpc_start(session->rpc, &context, method, request, ret_call, err);
+}
+
+int wfe_session_undo_finish(struct wfe_rpc_call *call, struct wfe_error *err)
+{
+    if (!call)
+        return 0;
     struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_rpc_unary(session->rpc, &context, method, request, NULL, &failure);
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    int r = wfe_rpc_receive(call, -1, &reply, &failure);
     if (r == -ENOENT)
         return 0;
     if (r < 0 && err)
         *err = failure;
     return r;
+}
+
+int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
+    const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_session_undo_start(session, method, request, timeout_ms, &call, err);
+    return r < 0 ? r : wfe_session_undo_finish(call, err);
 }
 
 int wfe_unique_name(char name[WFE_UNIQUE_NAME_MAX], struct wfe_error *err)

@@ -27,6 +27,7 @@ struct wfe_session {
     const char *snapshotter;
     const char *lease; /* borrowed; NULL outside of a lease */
     struct wfe_cancel *cancel;
+    struct wfe_rpc_call *version_call, *plugins_call; /* in flight until wfe_connect_finish() */
 };
 
 struct wfe_connect_options {
@@ -52,6 +53,12 @@ int wfe_connect_target(
  */
 int wfe_connect(
     const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);
+/* The same in two halves: after the first the connection stands and the questions are on their way,
+ * so that others can go out before their answers are awaited. version and platform are set by the
+ * second; when it fails, wfe_session_done() is still the caller's. */
+int wfe_connect_start(
+    const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);
+int wfe_connect_finish(struct wfe_session *session, struct wfe_error *err);
 void wfe_session_done(struct wfe_session *session);
 
 /*
@@ -61,6 +68,12 @@ void wfe_session_done(struct wfe_session *session);
  */
 int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
     const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err);
+/* The same in two halves. The first leaves *ret_call (caller frees) alone when it fails; the second
+ * takes NULL for what never went out, and does nothing then. */
+int wfe_session_undo_start(const struct wfe_session *session, struct wfe_rpc_method method,
+    const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_rpc_call **ret_call,
+    struct wfe_error *err);
+int wfe_session_undo_finish(struct wfe_rpc_call *call, struct wfe_error *err);
 
 /* "wfe-" and 32 random hexadecimal digits: a name that no other executor chooses. */
 #define WFE_UNIQUE_NAME_MAX 40

@@ -14,8 +14,9 @@
 
 static const ProtobufCServiceDescriptor *const CONTAINERS = &containers__containers__descriptor;
 
-int wfe_container_create(const struct wfe_session *session,
-    const struct wfe_container_options *options, struct wfe_error *err)
+int wfe_container_create_start(const struct wfe_session *session,
+    const struct wfe_container_options *options, struct wfe_rpc_call **ret_call,
+    struct wfe_error *err)
 {
     char owner[WFE_OWNER_TEXT_MAX];
     int r = wfe_owner_self(owner);
@@ -50,15 +51,29 @@ int wfe_container_create(const struct wfe_session *session,
     request.container = &container;
     struct wfe_rpc_context context = wfe_session_context(session);
     context.cancel = NULL;
-    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){CONTAINERS, "Create"},
-        &request.base, NULL, err);
+    return wfe_rpc_start(session->rpc, &context, (struct wfe_rpc_method){CONTAINERS, "Create"},
+        &request.base, ret_call, err);
+}
+
+int wfe_container_create_finish(struct wfe_rpc_call *call, struct wfe_error *err)
+{
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    return wfe_rpc_receive(call, -1, &reply, err);
+}
+
+int wfe_container_delete_start(const struct wfe_session *session, const char *id,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call, struct wfe_error *err)
+{
+    Containers__DeleteContainerRequest request = CONTAINERS__DELETE_CONTAINER_REQUEST__INIT;
+    request.id = (char *)id;
+    return wfe_session_undo_start(session, (struct wfe_rpc_method){CONTAINERS, "Delete"},
+        &request.base, timeout_ms, ret_call, err);
 }
 
 int wfe_container_delete(
     const struct wfe_session *session, const char *id, int64_t timeout_ms, struct wfe_error *err)
 {
-    Containers__DeleteContainerRequest request = CONTAINERS__DELETE_CONTAINER_REQUEST__INIT;
-    request.id = (char *)id;
-    return wfe_session_undo(
-        session, (struct wfe_rpc_method){CONTAINERS, "Delete"}, &request.base, timeout_ms, err);
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_container_delete_start(session, id, timeout_ms, &call, err);
+    return r < 0 ? r : wfe_session_undo_finish(call, err);
 }

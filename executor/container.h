@@ -18,12 +18,21 @@ struct wfe_container_options {
     const cJSON *spec; /* OCI runtime spec */
 };
 
-/* Create the record, labelled with its owner. Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_SYSTEM. */
-int wfe_container_create(const struct wfe_session *session,
-    const struct wfe_container_options *options, struct wfe_error *err);
+/*
+ * Ask for the record, labelled with its owner; the answer is taken from *ret_call (caller frees) by
+ * wfe_container_create_finish(), so that the snapshot can be made meanwhile. Errors of both:
+ * WFE_ERROR_CONTAINERD, WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
+ */
+int wfe_container_create_start(const struct wfe_session *session,
+    const struct wfe_container_options *options, struct wfe_rpc_call **ret_call,
+    struct wfe_error *err);
+int wfe_container_create_finish(struct wfe_rpc_call *call, struct wfe_error *err);
 
 /* Delete it; one that is gone already is success. Never cancelled by the session's token. */
 int wfe_container_delete(
     const struct wfe_session *session, const char *id, int64_t timeout_ms, struct wfe_error *err);
+/* Only ask for it: wfe_session_undo_finish() has the answer. */
+int wfe_container_delete_start(const struct wfe_session *session, const char *id,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call, struct wfe_error *err);
 
 #endif

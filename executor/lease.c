@@ -70,12 +70,20 @@ int wfe_lease_add(
         &request.base, NULL, err);
 }
 
-int wfe_lease_delete(const struct wfe_session *session, const char *id, bool sync,
-    int64_t timeout_ms, struct wfe_error *err)
+int wfe_lease_delete_start(const struct wfe_session *session, const char *id, bool sync,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call, struct wfe_error *err)
 {
     Leases__DeleteRequest request = LEASES__DELETE_REQUEST__INIT;
     request.id = (char *)id;
     request.sync = sync;
-    return wfe_session_undo(
-        session, (struct wfe_rpc_method){LEASES, "Delete"}, &request.base, timeout_ms, err);
+    return wfe_session_undo_start(session, (struct wfe_rpc_method){LEASES, "Delete"}, &request.base,
+        timeout_ms, ret_call, err);
+}
+
+int wfe_lease_delete(const struct wfe_session *session, const char *id, bool sync,
+    int64_t timeout_ms, struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_lease_delete_start(session, id, sync, timeout_ms, &call, err);
+    return r < 0 ? r : wfe_session_undo_finish(call, err);
 }

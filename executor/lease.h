@@ -28,5 +28,8 @@ int wfe_lease_add(
  * held before this returns. Never cancelled by the session's token. */
 int wfe_lease_delete(const struct wfe_session *session, const char *id, bool sync,
     int64_t timeout_ms, struct wfe_error *err);
+/* Only ask for it: wfe_session_undo_finish() has the answer. */
+int wfe_lease_delete_start(const struct wfe_session *session, const char *id, bool sync,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call, struct wfe_error *err);
 
 #endif

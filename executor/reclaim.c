@@ -15,6 +15,7 @@
 #include "executor/labels.h"
 #include "executor/lease.h"
 #include "executor/owner.h"
+#include "executor/shim.h"
 #include "executor/snapshot.h"
 #include "executor/task.h"
 #include "leases.pb-c.h"
@@ -88,8 +89,11 @@ static int reclaim_step(
 {
     bool had_task;
     int r = wfe_task_delete(session, id, &had_task, err);
-    if (r == 0 && !had_task && !is_settled)
-        return -EBUSY;
+    if (r == 0 && !had_task) {
+        if (!is_settled)
+            return -EBUSY;
+        wfe_shim_end(session->namespace_, id);
+    }
     if (r == 0)
         r = wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)

@@ -30,6 +30,7 @@ struct step_run {
     const char *name;             /* the step's, or "unknown" */
     char id[WFE_UNIQUE_NAME_MAX]; /* of the container, its snapshot and its lease */
     struct wfe_session session;
+    struct wfe_rpc_call *lease_call; /* in flight while the image is looked up */
     bool connected, lease_made, snapshot_made, container_made, task_made;
     struct wfe_inputs inputs;
     struct wfe_image image;
@@ -74,33 +75,41 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
         .observer_context = options->observer_context,
     };
     wfe_progress_stage(options->progress, "connecting to %s", connect_options.address);
-    int r = wfe_connect(&connect_options, &run->session, err);
+    int r = wfe_connect_start(&connect_options, &run->session, err);
     if (r < 0)
         return r;
-    run->connected = true;
+    run->connected = run->lease_made = true;
+    r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
+    if (r == 0)
+        r = wfe_connect_finish(&run->session, err);
+    if (r < 0)
+        return r;
     wfe_log(WFE_LOG_INFO, "connect", "containerd %s, %s/%s, at %s", run->session.version,
         run->session.platform.os, run->session.platform.architecture, run->session.address);
     return 0;
 }
 
-/* The lease is asked for while the image is looked up; the image's layers need it. */
-static int open_lease_and_find_image(struct step_run *run, struct wfe_error *err)
+/* Awaited in any case: a lease must not appear after its deletion. */
+static int hold_lease(struct step_run *run, struct wfe_error *err)
 {
-    WFE_RPC_CALL struct wfe_rpc_call *lease_call = NULL;
-    run->lease_made = true;
-    int r = wfe_lease_create_start(&run->session, run->id, &lease_call, err);
-    if (r < 0)
-        return r;
+    if (!run->lease_call)
+        return 0;
+    int r = wfe_lease_create_finish(run->lease_call, err);
+    wfe_rpc_call_free(wfe_steal(&run->lease_call));
+    run->session.lease = run->id;
+    return r;
+}
+
+/* The image's layers need the lease, finding it does not. */
+static int find_image(struct step_run *run, struct wfe_error *err)
+{
     const struct wfe_step_config *config = &run->step->config;
     wfe_progress_stage(run->options->progress, "image %s", config->image);
     if (config->pull == WFE_PULL_ALWAYS)
         wfe_log(
             WFE_LOG_WARN, "image", "pull: always: taken from containerd's image store as it is");
-    r = wfe_image_find(&run->session, config->image, &run->image, err);
-    /* Awaited in any case: a lease must not appear after its deletion. */
-    int lease_r = wfe_lease_create_finish(lease_call, r == 0 ? err : NULL);
-    run->session.lease = run->id;
-    return r < 0 ? r : lease_r;
+    int r = wfe_image_find(&run->session, config->image, &run->image, err);
+    return r < 0 ? r : hold_lease(run, err);
 }
 
 static int apply_layers(struct step_run *run, struct wfe_error *err)
@@ -114,17 +123,6 @@ static int apply_layers(struct step_run *run, struct wfe_error *err)
     }
     return wfe_inputs_apply(&run->session, &run->image, &image_chain, &run->inputs,
         run->options->progress, &run->root_chain, err);
-}
-
-static int prepare_root(struct step_run *run, struct wfe_error *err)
-{
-    wfe_progress_stage(run->options->progress, "preparing the root file system");
-    run->snapshot_made = true;
-    int r = wfe_snapshot_prepare(
-        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
-    if (r < 0)
-        wfe_error_prefix(err, "root file system");
-    return r;
 }
 
 static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
@@ -147,6 +145,7 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
     return 0;
 }
 
+/* The snapshot is made while the daemon writes the container's record. */
 static int create_container(struct step_run *run, struct wfe_error *err)
 {
     struct wfe_container_options options = {
@@ -155,8 +154,20 @@ static int create_container(struct step_run *run, struct wfe_error *err)
         .step_name = run->name,
         .spec = run->spec,
     };
+    wfe_progress_stage(run->options->progress, "preparing the root file system");
     run->container_made = true;
-    return wfe_container_create(&run->session, &options, err);
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_container_create_start(&run->session, &options, &call, err);
+    if (r < 0)
+        return r;
+    run->snapshot_made = true;
+    r = wfe_snapshot_prepare(
+        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
+    if (r < 0)
+        wfe_error_prefix(err, "root file system");
+    /* Awaited in any case: a record must not appear after its deletion. */
+    int container_r = wfe_container_create_finish(call, r == 0 ? err : NULL);
+    return r < 0 ? r : container_r;
 }
 
 static int open_io(struct step_run *run, struct wfe_error *err)
@@ -216,15 +227,13 @@ static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error 
     if (r == 0)
         r = connect_daemon(run, err);
     if (r == 0)
-        r = open_lease_and_find_image(run, err);
+        r = find_image(run, err);
     if (r == 0)
         r = apply_layers(run, err);
     if (r == 0)
         r = build_spec(run, data, err);
     if (r == 0)
         r = check_cancelled(run, err);
-    if (r == 0)
-        r = prepare_root(run, err);
     if (r == 0)
         r = create_container(run, err);
     if (r == 0)
@@ -242,33 +251,54 @@ static void undone(const char *what, int r, const struct wfe_error *err)
         wfe_log(WFE_LOG_WARN, "unwind", "%s is left behind for now: %s", what, err->message);
 }
 
-/* Unmake in reverse what the daemon holds of the step. The order matters: without its container's
- * record a task can't be deleted any more. */
+/* One thing that the daemon is asked to forget. */
+struct undo {
+    const char *what;
+    struct wfe_rpc_call *call; /* in flight; NULL: there is nothing to do, or it failed */
+};
+
+static void undo_end(struct undo *undo)
+{
+    struct wfe_error err = WFE_ERROR_INIT;
+    undone(undo->what, wfe_session_undo_finish(undo->call, &err), &err);
+    wfe_rpc_call_free(undo->call);
+}
+
+/* Unmake what the daemon holds of the step. The order matters: without its container's record a
+ * task can't be deleted any more, and its root is mounted until then. The lease holds nothing that
+ * the container does not hold as well. */
 static void unwind(struct step_run *run)
 {
     struct wfe_error err = WFE_ERROR_INIT;
+    hold_lease(run, NULL);
+    run->session.lease = NULL;
+    struct undo lease = {.what = "the lease"}, container = {.what = "the container"};
+    if (run->lease_made)
+        undone(lease.what,
+            wfe_lease_delete_start(
+                &run->session, run->id, false, UNDO_TIMEOUT_MS, &lease.call, &err),
+            &err);
+    bool task_gone = true;
     if (run->task_made) {
+        err = (struct wfe_error)WFE_ERROR_INIT;
         int r = wfe_task_delete(&run->session, run->id, NULL, &err);
         undone("the task", r, &err);
-        if (r < 0)
-            return; /* a container that is deleted now would make its task immortal */
+        task_gone = r == 0;
     }
-    if (run->container_made) {
+    if (task_gone && run->container_made) {
         err = (struct wfe_error)WFE_ERROR_INIT;
-        undone("the container", wfe_container_delete(&run->session, run->id, UNDO_TIMEOUT_MS, &err),
+        undone(container.what,
+            wfe_container_delete_start(
+                &run->session, run->id, UNDO_TIMEOUT_MS, &container.call, &err),
             &err);
     }
-    if (run->snapshot_made) {
+    if (task_gone && run->snapshot_made) {
         err = (struct wfe_error)WFE_ERROR_INIT;
         undone("the snapshot", wfe_snapshot_remove(&run->session, run->id, UNDO_TIMEOUT_MS, &err),
             &err);
     }
-    if (run->lease_made) {
-        run->session.lease = NULL;
-        err = (struct wfe_error)WFE_ERROR_INIT;
-        undone("the lease", wfe_lease_delete(&run->session, run->id, false, UNDO_TIMEOUT_MS, &err),
-            &err);
-    }
+    undo_end(&container);
+    undo_end(&lease);
 }
 
 static void release(struct step_run *run)

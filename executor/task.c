@@ -240,7 +240,7 @@ int wfe_task_delete(
             &request.base, NULL, &failure);
         if (r == 0 || r == -ENOENT) {
             if (ret_existed)
-                *ret_existed = r == 0;
+                *ret_existed = r == 0 || tries > 1;
             return 0;
         }
         if (tries == DELETE_TRIES) {

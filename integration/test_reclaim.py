@@ -38,7 +38,7 @@ class Reclaim(IntegrationTest):
     def test_the_next_run_reclaims_by_itself(self):
         for _ in range(2):
             self.killed_executor()
-        self.assertEqual(self.run_step({"image": IMAGE, "run": "sleep 1"}).status, 0)
+        self.assertEqual(self.run_step({"image": IMAGE, "run": "sleep 4"}).status, 0)
         self.assert_nothing_left()
 
     def test_gc_leaves_a_living_executors_step_alone(self):

@@ -51,7 +51,7 @@ static void support_filters(struct archive *reader)
     archive_read_support_filter_zstd(reader);
 }
 
-static void support_formats(struct archive *reader)
+void wfe_archive_support_formats(struct archive *reader)
 {
     archive_read_support_format_7zip(reader);
     archive_read_support_format_ar(reader);
@@ -85,7 +85,7 @@ static int open_reader(
 
 int wfe_archive_reader_open(int fd, struct archive **ret, struct wfe_error *err)
 {
-    return open_reader(fd, support_formats, ret, err);
+    return open_reader(fd, wfe_archive_support_formats, ret, err);
 }
 
 static void support_raw(struct archive *reader)

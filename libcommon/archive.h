@@ -49,6 +49,9 @@ struct archive;
  */
 int wfe_archive_reader_open(int fd, struct archive **ret, struct wfe_error *err);
 
+/* Lets a reader of one's own read the formats that count as archives, without filters. */
+void wfe_archive_support_formats(struct archive *reader);
+
 /* Records what the reader's last call failed with. Returns the negative errno. */
 int wfe_archive_reader_failed(struct archive *reader, struct wfe_error *err);
 

@@ -55,10 +55,10 @@ static int read_digest(const cJSON *descriptor, struct wfe_digest *ret)
     return wfe_digest_parse(cJSON_GetStringValue(digest), ret);
 }
 
-void wfe_index_resolve(
-    struct wfe_store *store, const cJSON *descriptor, struct wfe_index_target *ret)
+void wfe_store_index_resolve(
+    struct wfe_store *store, const cJSON *descriptor, struct wfe_store_index_target *ret)
 {
-    *ret = (struct wfe_index_target){.has_config = false};
+    *ret = (struct wfe_store_index_target){.has_config = false};
     if (read_digest(descriptor, &ret->manifest) < 0)
         return;
     struct wfe_store_path path = wfe_store_blob_path(&ret->manifest);
@@ -133,7 +133,7 @@ static bool is_anonymous(const cJSON *descriptor)
     return !tag || strncmp(tag, ANONYMOUS_TAG_PREFIX, strlen(ANONYMOUS_TAG_PREFIX)) == 0;
 }
 
-void wfe_index_name(const cJSON *descriptor, char ret[WFE_NAME_BYTES])
+void wfe_store_index_name(const cJSON *descriptor, char ret[WFE_NAME_BYTES])
 {
     ret[0] = '\0';
     if (is_anonymous(descriptor))
@@ -148,7 +148,7 @@ void wfe_index_name(const cJSON *descriptor, char ret[WFE_NAME_BYTES])
         snprintf(ret, WFE_NAME_BYTES, "%s", tag);
 }
 
-cJSON *wfe_index_descriptors(const cJSON *index)
+cJSON *wfe_store_index_descriptors(const cJSON *index)
 {
     return cJSON_GetObjectItemCaseSensitive(index, "manifests");
 }
@@ -158,7 +158,7 @@ static int parse_index(const char *text, size_t length, cJSON **ret)
     WFE_JSON cJSON *index = length > 0 ? cJSON_ParseWithLength(text, length) : cJSON_CreateObject();
     if (!cJSON_IsObject(index))
         return -EINVAL;
-    cJSON *descriptors = wfe_index_descriptors(index);
+    cJSON *descriptors = wfe_store_index_descriptors(index);
     if (cJSON_IsNull(descriptors)) {
         cJSON_DeleteItemFromObjectCaseSensitive(index, "manifests");
         descriptors = NULL;
@@ -178,7 +178,7 @@ static int parse_index(const char *text, size_t length, cJSON **ret)
     return 0;
 }
 
-int wfe_index_load(struct wfe_store *store, cJSON **ret, struct wfe_error *err)
+int wfe_store_index_load(struct wfe_store *store, cJSON **ret, struct wfe_error *err)
 {
     WFE_FREE char *text = NULL;
     size_t length = 0;
@@ -197,7 +197,7 @@ int wfe_index_load(struct wfe_store *store, cJSON **ret, struct wfe_error *err)
     return 0;
 }
 
-int wfe_index_save(struct wfe_store *store, const cJSON *index, struct wfe_error *err)
+int wfe_store_index_save(struct wfe_store *store, const cJSON *index, struct wfe_error *err)
 {
     WFE_FREE char *text = cJSON_PrintUnformatted(index);
     if (!text)
@@ -223,7 +223,7 @@ static bool is_listed_beside(const cJSON *index, const cJSON *descriptor)
     if (read_digest(descriptor, &digest) < 0)
         return false;
     const cJSON *other;
-    cJSON_ArrayForEach(other, wfe_index_descriptors(index))
+    cJSON_ArrayForEach(other, wfe_store_index_descriptors(index))
     {
         struct wfe_digest other_digest;
         if (other != descriptor && read_digest(other, &other_digest) == 0 &&
@@ -236,11 +236,11 @@ static bool is_listed_beside(const cJSON *index, const cJSON *descriptor)
 /* Take its name from a descriptor, and the descriptor too unless its artifact needs it. */
 static int retire_name(struct wfe_store *store, cJSON *index, cJSON *descriptor)
 {
-    struct wfe_index_target target;
-    wfe_index_resolve(store, descriptor, &target);
+    struct wfe_store_index_target target;
+    wfe_store_index_resolve(store, descriptor, &target);
     if (target.is_artifact && !is_listed_beside(index, descriptor))
         return annotate(descriptor, "", &target.artifact);
-    cJSON_Delete(cJSON_DetachItemViaPointer(wfe_index_descriptors(index), descriptor));
+    cJSON_Delete(cJSON_DetachItemViaPointer(wfe_store_index_descriptors(index), descriptor));
     return 0;
 }
 
@@ -253,31 +253,33 @@ static int append_descriptor(cJSON *index, const struct wfe_image *image,
         !cJSON_AddNumberToObject(descriptor, "size", (double)image->manifest.length) ||
         annotate(descriptor, name, artifact) < 0)
         return -ENOMEM;
-    if (!cJSON_AddItemToArray(wfe_index_descriptors(index), descriptor))
+    if (!cJSON_AddItemToArray(wfe_store_index_descriptors(index), descriptor))
         return -ENOMEM;
     descriptor = NULL;
     return 0;
 }
 
-int wfe_index_add(struct wfe_store *store, cJSON *index, const struct wfe_image *image,
+int wfe_store_index_add(struct wfe_store *store, cJSON *index, const struct wfe_image *image,
     const struct wfe_digest *artifact, const char *name, bool *ret_changed)
 {
     bool changed = false;
     bool listed = false;
     cJSON *next;
-    for (cJSON *descriptor = wfe_index_descriptors(index)->child; descriptor; descriptor = next) {
+    for (cJSON *descriptor = wfe_store_index_descriptors(index)->child; descriptor;
+         descriptor = next) {
         next = descriptor->next;
         struct wfe_digest digest;
         bool ours = read_digest(descriptor, &digest) == 0 &&
                     wfe_digest_equal(&digest, &image->manifest.digest);
         char has[WFE_NAME_BYTES];
-        wfe_index_name(descriptor, has);
+        wfe_store_index_name(descriptor, has);
         if (ours && (!name[0] || strcmp(has, name) == 0)) {
             listed = true;
             continue;
         }
         if (ours && is_anonymous(descriptor)) {
-            cJSON_Delete(cJSON_DetachItemViaPointer(wfe_index_descriptors(index), descriptor));
+            cJSON_Delete(
+                cJSON_DetachItemViaPointer(wfe_store_index_descriptors(index), descriptor));
             changed = true;
         } else if (!ours && name[0] && strcmp(has, name) == 0) {
             if (retire_name(store, index, descriptor) < 0)

@@ -46,7 +46,7 @@ void wfe_image_make(
     const struct wfe_scan_result *layer, const char *media_type, struct wfe_image *ret);
 
 /* What a descriptor of the index refers to. */
-struct wfe_index_target {
+struct wfe_store_index_target {
     struct wfe_digest manifest;
     bool has_config;
     struct wfe_digest config;
@@ -55,28 +55,28 @@ struct wfe_index_target {
 };
 
 /* Reads the manifest that the descriptor names; what can't be read is left unsaid. */
-void wfe_index_resolve(
-    struct wfe_store *store, const cJSON *descriptor, struct wfe_index_target *ret);
+void wfe_store_index_resolve(
+    struct wfe_store *store, const cJSON *descriptor, struct wfe_store_index_target *ret);
 
 /* The artifact name that the descriptor gives, "" for none. */
-void wfe_index_name(const cJSON *descriptor, char ret[WFE_NAME_BYTES]);
+void wfe_store_index_name(const cJSON *descriptor, char ret[WFE_NAME_BYTES]);
 
 /*
  * The index, with an array "manifests" in any case; a missing file is an empty index.
  * Errors: WFE_ERROR_INPUT (no image index), WFE_ERROR_LIMIT, WFE_ERROR_SYSTEM,
  * WFE_ERROR_INTERNAL.
  */
-int wfe_index_load(struct wfe_store *store, cJSON **ret, struct wfe_error *err);
-int wfe_index_save(struct wfe_store *store, const cJSON *index, struct wfe_error *err);
+int wfe_store_index_load(struct wfe_store *store, cJSON **ret, struct wfe_error *err);
+int wfe_store_index_save(struct wfe_store *store, const cJSON *index, struct wfe_error *err);
 /* The array "manifests"; a view. */
-cJSON *wfe_index_descriptors(const cJSON *index);
+cJSON *wfe_store_index_descriptors(const cJSON *index);
 
 /*
  * List an artifact's image under `name`, or without one when name is "" and it has none
  * yet. An artifact that had the name before keeps its place without it. Sets *ret_changed.
  * Returns 0 or -ENOMEM.
  */
-int wfe_index_add(struct wfe_store *store, cJSON *index, const struct wfe_image *image,
+int wfe_store_index_add(struct wfe_store *store, cJSON *index, const struct wfe_image *image,
     const struct wfe_digest *artifact, const char *name, bool *ret_changed);
 
 #endif

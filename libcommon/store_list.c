@@ -41,10 +41,10 @@ static int compare_named(const void *a, const void *b)
 static int read_names(struct wfe_store *store, struct names *ret, struct wfe_error *err)
 {
     WFE_JSON cJSON *index = NULL;
-    int r = wfe_index_load(store, &index, err);
+    int r = wfe_store_index_load(store, &index, err);
     if (r < 0)
         return r;
-    const cJSON *descriptors = wfe_index_descriptors(index);
+    const cJSON *descriptors = wfe_store_index_descriptors(index);
     ret->items = calloc((size_t)cJSON_GetArraySize(descriptors) + 1, sizeof *ret->items);
     if (!ret->items)
         return wfe_error_nomem(err);
@@ -52,9 +52,9 @@ static int read_names(struct wfe_store *store, struct names *ret, struct wfe_err
     cJSON_ArrayForEach(descriptor, descriptors)
     {
         struct named *item = &ret->items[ret->count];
-        struct wfe_index_target target;
-        wfe_index_resolve(store, descriptor, &target);
-        wfe_index_name(descriptor, item->name);
+        struct wfe_store_index_target target;
+        wfe_store_index_resolve(store, descriptor, &target);
+        wfe_store_index_name(descriptor, item->name);
         item->artifact = target.artifact;
         if (target.is_artifact && item->name[0])
             ret->count++;
@@ -120,18 +120,18 @@ static int find_name(
     struct wfe_store *store, const char *name, struct wfe_digest *ret, struct wfe_error *err)
 {
     WFE_JSON cJSON *index = NULL;
-    int r = wfe_index_load(store, &index, err);
+    int r = wfe_store_index_load(store, &index, err);
     if (r < 0)
         return r;
     const cJSON *descriptor;
-    cJSON_ArrayForEach(descriptor, wfe_index_descriptors(index))
+    cJSON_ArrayForEach(descriptor, wfe_store_index_descriptors(index))
     {
         char has[WFE_NAME_BYTES];
-        wfe_index_name(descriptor, has);
+        wfe_store_index_name(descriptor, has);
         if (strcmp(has, name) != 0)
             continue;
-        struct wfe_index_target target;
-        wfe_index_resolve(store, descriptor, &target);
+        struct wfe_store_index_target target;
+        wfe_store_index_resolve(store, descriptor, &target);
         if (target.is_artifact) {
             *ret = target.artifact;
             return 0;

@@ -251,16 +251,16 @@ static int commit(struct wfe_store *store, struct staged *staged, const char *na
     bool changed = false;
     r = wfe_store_lock(store, &lock, err);
     if (r == 0)
-        r = wfe_index_load(store, &index, err);
+        r = wfe_store_index_load(store, &index, err);
     if (r < 0)
         return r;
-    if (wfe_index_add(store, index, &image, digest, name, &changed) < 0)
+    if (wfe_store_index_add(store, index, &image, digest, name, &changed) < 0)
         return wfe_error_nomem(err);
     r = renew_lifetime(store, digest, expiry_s, ret, err);
     if (r == 0)
         r = enter(store, staged, &image, &config, &manifest, err);
     if (r == 0 && changed)
-        r = wfe_index_save(store, index, err);
+        r = wfe_store_index_save(store, index, err);
     return r;
 }
 

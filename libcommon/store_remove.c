@@ -24,7 +24,7 @@ struct removal {
     struct wfe_store *store;
     int lock;
     cJSON *index;
-    struct wfe_index_target *targets; /* of the index's descriptors, in order */
+    struct wfe_store_index_target *targets; /* of the index's descriptors, in order */
     bool has_foreign_images;
     struct wfe_digests doomed;     /* artifacts that go */
     struct wfe_digests unlisted;   /* manifests and configs that left the index */
@@ -48,10 +48,10 @@ static int removal_begin(struct removal *removal, struct wfe_error *err)
 {
     int r = wfe_store_lock(removal->store, &removal->lock, err);
     if (r == 0)
-        r = wfe_index_load(removal->store, &removal->index, err);
+        r = wfe_store_index_load(removal->store, &removal->index, err);
     if (r < 0)
         return r;
-    const cJSON *descriptors = wfe_index_descriptors(removal->index);
+    const cJSON *descriptors = wfe_store_index_descriptors(removal->index);
     removal->targets =
         calloc((size_t)cJSON_GetArraySize(descriptors) + 1, sizeof *removal->targets);
     if (!removal->targets)
@@ -60,15 +60,15 @@ static int removal_begin(struct removal *removal, struct wfe_error *err)
     const cJSON *descriptor;
     cJSON_ArrayForEach(descriptor, descriptors)
     {
-        struct wfe_index_target *target = &removal->targets[at++];
-        wfe_index_resolve(removal->store, descriptor, target);
+        struct wfe_store_index_target *target = &removal->targets[at++];
+        wfe_store_index_resolve(removal->store, descriptor, target);
         if (!target->is_artifact)
             removal->has_foreign_images = true;
     }
     return 0;
 }
 
-static int note_documents(struct wfe_digests *digests, const struct wfe_index_target *target)
+static int note_documents(struct wfe_digests *digests, const struct wfe_store_index_target *target)
 {
     if (wfe_digests_add(digests, &target->manifest) < 0)
         return -ENOMEM;
@@ -82,11 +82,11 @@ static int unlist(struct removal *removal, const struct wfe_digests *present, st
     wfe_digests_sort(&removal->doomed);
     bool changed = false;
     size_t at = 0;
-    cJSON *descriptors = wfe_index_descriptors(removal->index);
+    cJSON *descriptors = wfe_store_index_descriptors(removal->index);
     cJSON *next;
     for (cJSON *descriptor = descriptors->child; descriptor; descriptor = next) {
         next = descriptor->next;
-        const struct wfe_index_target *target = &removal->targets[at++];
+        const struct wfe_store_index_target *target = &removal->targets[at++];
         bool goes = target->is_artifact &&
                     (wfe_digests_contain(&removal->doomed, &target->artifact) ||
                         (present && !wfe_digests_contain(present, &target->artifact)));
@@ -98,7 +98,7 @@ static int unlist(struct removal *removal, const struct wfe_digests *present, st
         }
     }
     wfe_digests_sort(&removal->referenced);
-    return changed ? wfe_index_save(removal->store, removal->index, err) : 0;
+    return changed ? wfe_store_index_save(removal->store, removal->index, err) : 0;
 }
 
 static int unlink_counted(struct removal *removal, const char *name, struct wfe_error *err)
@@ -165,16 +165,16 @@ int wfe_store_remove_name(struct wfe_store *store, const char *name, struct wfe_
     int r = removal_begin(&removal, err);
     if (r < 0)
         return r;
-    cJSON *descriptors = wfe_index_descriptors(removal.index);
+    cJSON *descriptors = wfe_store_index_descriptors(removal.index);
     cJSON *named = NULL;
-    const struct wfe_index_target *found = NULL;
+    const struct wfe_store_index_target *found = NULL;
     char has[WFE_NAME_BYTES];
     size_t at = 0;
     cJSON *descriptor;
     cJSON_ArrayForEach(descriptor, descriptors)
     {
-        const struct wfe_index_target *target = &removal.targets[at++];
-        wfe_index_name(descriptor, has);
+        const struct wfe_store_index_target *target = &removal.targets[at++];
+        wfe_store_index_name(descriptor, has);
         if (!target->is_artifact || strcmp(has, name) != 0)
             continue;
         named = descriptor;
@@ -187,13 +187,13 @@ int wfe_store_remove_name(struct wfe_store *store, const char *name, struct wfe_
     at = 0;
     cJSON_ArrayForEach(descriptor, descriptors)
     {
-        const struct wfe_index_target *target = &removal.targets[at++];
-        wfe_index_name(descriptor, has);
+        const struct wfe_store_index_target *target = &removal.targets[at++];
+        wfe_store_index_name(descriptor, has);
         if (!has[0] || strcmp(has, name) == 0 || !target->is_artifact ||
             !wfe_digest_equal(&target->artifact, &found->artifact))
             continue;
         cJSON_Delete(cJSON_DetachItemViaPointer(descriptors, named));
-        return wfe_index_save(store, removal.index, err);
+        return wfe_store_index_save(store, removal.index, err);
     }
     return remove_one(&removal, &found->artifact, err);
 }
