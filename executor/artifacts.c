@@ -329,17 +329,16 @@ static int apply_input(
         return r;
     wfe_digest_chain(&job->parent, &diff_id, ret_chain);
     wfe_progress_stage(job->progress, "applying input '%s'", job->input->name);
-    r = wfe_snapshot_apply(job->session, &job->parent, &descriptor, &diff_id, ret_chain, err);
+    char name[INPUT_LABEL_MAX];
+    struct wfe_label label = {.key = name};
+    if (job->key) {
+        input_label(job->key, name);
+        label.value = job->key->text;
+    }
+    r = wfe_snapshot_apply(job->session, &job->parent, &descriptor, &diff_id, ret_chain,
+        job->key ? &label : NULL, err);
     if (r < 0)
         return r;
-    if (job->key) {
-        char name[INPUT_LABEL_MAX];
-        input_label(job->key, name);
-        const struct wfe_label label = {name, job->key->text};
-        r = wfe_snapshot_label(job->session, ret_chain->text, &label, err);
-        if (r < 0)
-            return r;
-    }
     return anchor_chain(job, ret_chain, err);
 }
 

@@ -122,7 +122,7 @@ int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_m
             const struct wfe_digest *diff_id = &config->diff_ids[i];
             wfe_digest_chain(i > 0 ? &parent : NULL, diff_id, &chain);
             r = wfe_snapshot_apply(
-                session, i > 0 ? &parent : NULL, &manifest->layers[i], diff_id, &chain, err);
+                session, i > 0 ? &parent : NULL, &manifest->layers[i], diff_id, &chain, NULL, err);
             if (r < 0)
                 return r;
             const struct wfe_label uncompressed = {"containerd.io/uncompressed", diff_id->text};

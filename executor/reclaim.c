@@ -183,6 +183,14 @@ static int reclaim_leases(
     return 0;
 }
 
+static bool has_orphans(const Leases__ListResponse *leases)
+{
+    for (size_t i = 0; i < leases->n_leases; i++)
+        if (is_left_behind(leases->leases[i]->labels, leases->leases[i]->n_labels, true))
+            return true;
+    return false;
+}
+
 static int reclaim(const struct wfe_session *session, struct reclaiming *reclaiming,
     int64_t *ret_wait_ms, struct wfe_error *err)
 {
@@ -193,7 +201,7 @@ static int reclaim(const struct wfe_session *session, struct reclaiming *reclaim
     *ret_wait_ms = 0;
     r = reclaim_containers(session, leases, reclaiming, ret_wait_ms, err);
     /* The lease of a container that was left must stay: it is what holds its snapshot. */
-    if (r == 0 && *ret_wait_ms == 0)
+    if (r == 0 && *ret_wait_ms == 0 && has_orphans(leases))
         r = reclaim_leases(session, reclaiming, err);
     return r;
 }

@@ -92,12 +92,16 @@ static int apply_layer(const struct wfe_session *session, const struct wfe_descr
 
 /* *ret_exists: someone else committed the same chain meanwhile, ours is still active. */
 static int commit(const struct wfe_session *session, const char *key, const char *name,
-    bool *ret_exists, struct wfe_error *err)
+    const struct wfe_label *label, bool *ret_exists, struct wfe_error *err)
 {
+    struct wfe_label_map map;
+    wfe_label_map_init(
+        &map, &snapshots__commit_snapshot_request__labels_entry__descriptor, label, label ? 1 : 0);
     Snapshots__CommitSnapshotRequest request = SNAPSHOTS__COMMIT_SNAPSHOT_REQUEST__INIT;
     request.snapshotter = (char *)session->snapshotter;
     request.name = (char *)name;
     request.key = (char *)key;
+    WFE_LABEL_MAP_ATTACH(&request, &map);
     struct wfe_rpc_context context = wfe_session_context(session);
     context.cancel = NULL;
     struct wfe_error failure = WFE_ERROR_INIT;
@@ -112,85 +116,8 @@ static int commit(const struct wfe_session *session, const char *key, const char
     return 0;
 }
 
-/* Leased before it is looked for again, so that the collector can't take it in between. */
-static int hold_existing(
-    const struct wfe_session *session, const char *name, bool *ret_held, struct wfe_error *err)
-{
-    bool exists;
-    int r = wfe_snapshot_exists(session, name, &exists, err);
-    if (r < 0)
-        return r;
-    if (exists && session->lease) {
-        char type[128];
-        snprintf(type, sizeof type, "snapshots/%s", session->snapshotter);
-        r = wfe_lease_add(session, type, name, err);
-        if (r < 0)
-            return r;
-        r = wfe_snapshot_exists(session, name, &exists, err);
-        if (r < 0)
-            return r;
-    }
-    *ret_held = exists;
-    return 0;
-}
-
-static int apply_and_commit(const struct wfe_session *session, const char *key,
-    const struct wfe_descriptor *layer, const Snapshots__PrepareSnapshotResponse *prepared,
-    const struct wfe_digest *diff_id, const struct wfe_digest *chain_id, bool *ret_exists,
-    struct wfe_error *err)
-{
-    int r = apply_layer(session, layer, prepared, diff_id, err);
-    if (r < 0)
-        return r;
-    return commit(session, key, chain_id->text, ret_exists, err);
-}
-
-int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_digest *parent,
-    const struct wfe_descriptor *layer, const struct wfe_digest *diff_id,
-    const struct wfe_digest *chain_id, struct wfe_error *err)
-{
-    bool held;
-    int r = hold_existing(session, chain_id->text, &held, err);
-    if (r < 0 || held)
-        return r;
-
-    char unique[WFE_UNIQUE_NAME_MAX], key[160];
-    r = wfe_unique_name(unique, err);
-    if (r < 0)
-        return r;
-    snprintf(key, sizeof key, "extract-%s %s", unique, chain_id->text);
-    const struct wfe_label prepare_labels[] = {
-        {"containerd.io/snapshot.ref", chain_id->text},
-    };
-    WFE_MESSAGE Snapshots__PrepareSnapshotResponse *prepared = NULL;
-    struct wfe_error failure = WFE_ERROR_INIT;
-    r = wfe_snapshot_prepare(
-        session, key, parent ? parent->text : "", prepare_labels, 1, &prepared, &failure);
-    /* A remote snapshotter may have the chain by itself and says so here. */
-    if (r == -EEXIST)
-        return hold_existing(session, chain_id->text, &held, err);
-    bool exists = false;
-    if (r == 0)
-        r = apply_and_commit(session, key, layer, prepared, diff_id, chain_id, &exists, &failure);
-    if (r < 0 || exists) {
-        /* What can't be removed now goes with its lease. */
-        wfe_snapshot_remove(session, key, REMOVE_TIMEOUT_MS, NULL);
-    }
-    if (r < 0) {
-        if (err)
-            *err = failure;
-        return r;
-    }
-    if (exists) {
-        r = hold_existing(session, chain_id->text, &held, err);
-        if (r == 0 && !held)
-            r = wfe_error_set(err, WFE_ERROR_CONTAINERD, EAGAIN,
-                "snapshot %s was there and is gone: try again", chain_id->text);
-    }
-    return r;
-}
-
-int wfe_snapshot_label(const struct wfe_session *session, const char *name,
+/* Add a label; the others stay as they are. */
+static int add_label(const struct wfe_session *session, const char *name,
     const struct wfe_label *label, struct wfe_error *err)
 {
     struct wfe_label_map map;
@@ -214,4 +141,88 @@ int wfe_snapshot_label(const struct wfe_session *session, const char *name,
     context.cancel = NULL;
     return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){SNAPSHOTS, "Update"},
         &request.base, NULL, err);
+}
+
+/* Leased before it is looked for again, so that the collector can't take it in between. */
+static int hold_existing(const struct wfe_session *session, const char *name,
+    const struct wfe_label *label, bool *ret_held, struct wfe_error *err)
+{
+    bool exists;
+    int r = wfe_snapshot_exists(session, name, &exists, err);
+    if (r < 0)
+        return r;
+    if (exists && session->lease) {
+        char type[128];
+        snprintf(type, sizeof type, "snapshots/%s", session->snapshotter);
+        r = wfe_lease_add(session, type, name, err);
+        if (r < 0)
+            return r;
+        r = wfe_snapshot_exists(session, name, &exists, err);
+        if (r < 0)
+            return r;
+    }
+    if (exists && label) {
+        r = add_label(session, name, label, err);
+        if (r < 0)
+            return r;
+    }
+    *ret_held = exists;
+    return 0;
+}
+
+static int apply_and_commit(const struct wfe_session *session, const char *key,
+    const struct wfe_descriptor *layer, const Snapshots__PrepareSnapshotResponse *prepared,
+    const struct wfe_digest *diff_id, const struct wfe_digest *chain_id,
+    const struct wfe_label *label, bool *ret_exists, struct wfe_error *err)
+{
+    int r = apply_layer(session, layer, prepared, diff_id, err);
+    if (r < 0)
+        return r;
+    return commit(session, key, chain_id->text, label, ret_exists, err);
+}
+
+int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_digest *parent,
+    const struct wfe_descriptor *layer, const struct wfe_digest *diff_id,
+    const struct wfe_digest *chain_id, const struct wfe_label *label, struct wfe_error *err)
+{
+    bool held;
+    int r = hold_existing(session, chain_id->text, label, &held, err);
+    if (r < 0 || held)
+        return r;
+
+    char unique[WFE_UNIQUE_NAME_MAX], key[160];
+    r = wfe_unique_name(unique, err);
+    if (r < 0)
+        return r;
+    snprintf(key, sizeof key, "extract-%s %s", unique, chain_id->text);
+    const struct wfe_label prepare_labels[] = {
+        {"containerd.io/snapshot.ref", chain_id->text},
+    };
+    WFE_MESSAGE Snapshots__PrepareSnapshotResponse *prepared = NULL;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    r = wfe_snapshot_prepare(
+        session, key, parent ? parent->text : "", prepare_labels, 1, &prepared, &failure);
+    /* A remote snapshotter may have the chain by itself and says so here. */
+    if (r == -EEXIST)
+        return hold_existing(session, chain_id->text, label, &held, err);
+    bool exists = false;
+    if (r == 0)
+        r = apply_and_commit(
+            session, key, layer, prepared, diff_id, chain_id, label, &exists, &failure);
+    if (r < 0 || exists) {
+        /* What can't be removed now goes with its lease. */
+        wfe_snapshot_remove(session, key, REMOVE_TIMEOUT_MS, NULL);
+    }
+    if (r < 0) {
+        if (err)
+            *err = failure;
+        return r;
+    }
+    if (exists) {
+        r = hold_existing(session, chain_id->text, label, &held, err);
+        if (r == 0 && !held)
+            r = wfe_error_set(err, WFE_ERROR_CONTAINERD, EAGAIN,
+                "snapshot %s was there and is gone: try again", chain_id->text);
+    }
+    return r;
 }

@@ -32,15 +32,11 @@ int wfe_snapshot_remove(
 /*
  * Make chain_id out of parent (NULL: none) and the blob `layer`: Prepare, Diff.Apply, check
  * that the tar's digest is diff_id, Commit. A chain that is there already is success,
- * applies nothing, and is put under the session's lease. On failure no snapshot is left.
- * Errors: WFE_ERROR_INTEGRITY (other diffID), WFE_ERROR_CONTAINERD.
+ * applies nothing, and is put under the session's lease. It has the label then (NULL: none). On
+ * failure no snapshot is left. Errors: WFE_ERROR_INTEGRITY (other diffID), WFE_ERROR_CONTAINERD.
  */
 int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_digest *parent,
     const struct wfe_descriptor *layer, const struct wfe_digest *diff_id,
-    const struct wfe_digest *chain_id, struct wfe_error *err);
-
-/* Add one label to a snapshot; the others stay as they are. Errors: WFE_ERROR_CONTAINERD. */
-int wfe_snapshot_label(const struct wfe_session *session, const char *name,
-    const struct wfe_label *label, struct wfe_error *err);
+    const struct wfe_digest *chain_id, const struct wfe_label *label, struct wfe_error *err);
 
 #endif
