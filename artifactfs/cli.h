@@ -67,6 +67,7 @@ extern const struct cli_command cli_gc;
 extern const struct cli_command cli_get;
 extern const struct cli_command cli_layer;
 extern const struct cli_command cli_ls;
+extern const struct cli_command cli_mount;
 extern const struct cli_command cli_put;
 extern const struct cli_command cli_rm;
 

@@ -14,13 +14,14 @@ static const struct cli_command *const commands[] = {
     &cli_rm,
     &cli_gc,
     &cli_layer,
+    &cli_mount,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 
 static enum cli_status print_help(void)
 {
     printf("Usage: " CLI_PROGRAM " COMMAND [OPTION...] [ARGUMENT...]\n\n"
-           "Keeps artifacts in a store and makes image layers of them.\n\n"
+           "Keeps artifacts in a store, makes image layers of them and mounts them as files.\n\n"
            "Commands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);

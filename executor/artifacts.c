@@ -356,6 +356,47 @@ static int apply_one(const struct wfe_inputs *inputs, struct layer_job *job,
     return apply_input(job, ret_chain, err);
 }
 
+/* The keys that can be known, and how many of the leading inputs the daemon has, on which chain.
+ * Caller frees *ret_keys. */
+static int find_inputs(const struct wfe_session *session, const struct wfe_inputs *inputs,
+    struct wfe_digest **ret_keys, size_t *ret_key_count, size_t *ret_done, struct wfe_digest *chain,
+    struct wfe_error *err)
+{
+    WFE_FREE struct wfe_digest *keys = calloc(inputs->count, sizeof *keys);
+    size_t key_count, done = 0;
+    if (!keys || input_keys(chain, inputs, keys, &key_count) < 0)
+        return wfe_error_nomem(err);
+    if (key_count > 0) {
+        int r = find_chain(session, keys, key_count, &done, chain, err);
+        if (r < 0)
+            return r;
+    }
+    *ret_keys = wfe_steal(&keys);
+    *ret_key_count = key_count;
+    *ret_done = done;
+    return 0;
+}
+
+int wfe_inputs_missing_bytes(const struct wfe_session *session,
+    const struct wfe_digest *image_chain, const struct wfe_inputs *inputs, uint64_t *ret,
+    struct wfe_error *err)
+{
+    struct wfe_digest chain = *image_chain;
+    WFE_FREE struct wfe_digest *keys = NULL;
+    size_t key_count, done;
+    int r = find_inputs(session, inputs, &keys, &key_count, &done, &chain, err);
+    uint64_t total = 0;
+    for (size_t i = done; r == 0 && i < inputs->count; i++) {
+        uint64_t bytes = 0;
+        if (inputs->items[i].stored)
+            r = wfe_store_size(inputs->store, &inputs->items[i].digest, &bytes, err);
+        total += bytes;
+    }
+    if (r == 0)
+        *ret = total;
+    return r;
+}
+
 int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *image,
     const struct wfe_digest *image_chain, const struct wfe_inputs *inputs,
     struct wfe_progress *progress, struct wfe_digest *ret, struct wfe_error *err)
@@ -365,17 +406,11 @@ int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *
         *ret = chain;
         return 0;
     }
-    WFE_FREE struct wfe_digest *keys = calloc(inputs->count, sizeof *keys);
-    if (!keys)
-        return wfe_error_nomem(err);
-    size_t key_count, done = 0;
-    if (input_keys(image_chain, inputs, keys, &key_count) < 0)
-        return wfe_error_nomem(err);
-    if (key_count > 0) {
-        int r = find_chain(session, keys, key_count, &done, &chain, err);
-        if (r < 0)
-            return r;
-    }
+    WFE_FREE struct wfe_digest *keys = NULL;
+    size_t key_count, done;
+    int r = find_inputs(session, inputs, &keys, &key_count, &done, &chain, err);
+    if (r < 0)
+        return r;
     for (size_t i = done; i < inputs->count; i++) {
         struct layer_job job = {
             .session = session,
@@ -385,7 +420,7 @@ int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *
             .parent = chain,
             .key = i < key_count ? &keys[i] : NULL,
         };
-        int r = apply_one(inputs, &job, &chain, err);
+        r = apply_one(inputs, &job, &chain, err);
         if (r < 0) {
             wfe_error_prefix(err, "input '%s'", inputs->items[i].name);
             return r;

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <cjson/cJSON.h>
 
@@ -55,6 +56,19 @@ int wfe_inputs_resolve(const struct wfe_step_config *config, const cJSON *data,
     const struct wfe_artifact_binding *bindings, size_t binding_count, const char *store_path,
     struct wfe_inputs *ret, struct wfe_error *err);
 void wfe_inputs_done(struct wfe_inputs *inputs);
+
+/* How inputs go into a container. */
+enum wfe_inputs_kind {
+    WFE_INPUTS_AUTO,  /* large ones that the daemon has not got yet as mounts, where that works */
+    WFE_INPUTS_LAYER, /* layers of the container's root file system */
+    WFE_INPUTS_MOUNT, /* executor/input_mount.h */
+};
+
+/* Bytes of the stored inputs that the daemon has not got on top of the image's chain; directories
+ * and archives outside of the store count nothing. Errors: as wfe_inputs_apply(). */
+int wfe_inputs_missing_bytes(const struct wfe_session *session,
+    const struct wfe_digest *image_chain, const struct wfe_inputs *inputs, uint64_t *ret,
+    struct wfe_error *err);
 
 /*
  * Bring the inputs into the daemon on top of the image's chain; ret is the chain with all of them.

@@ -26,7 +26,7 @@ static const struct wfe_option OPTIONS[] = {
         ARTIFACT},
     {"input", 0, "NAME=TARGET", "add or override an entry of the step's inputs", INPUT},
     {"io", 0, "KIND", "how output comes back: auto, fifo or file (default: auto)", IO},
-    {"inputs-as", 0, "KIND", "how inputs go in: auto or layer (default: auto)", INPUTS_AS},
+    {"inputs-as", 0, "KIND", "how inputs go in: auto, layer or mount (default: auto)", INPUTS_AS},
     {"result", 0, "FILE", "write the result there instead of stdout", RESULT},
     {"raw", 0, "DIR", "keep the raw output as DIR/STEP.stdout and .stderr", RAW},
     {"progress", 0, "KIND", "auto, plain or none (default: auto)", PROGRESS},
@@ -46,6 +46,7 @@ struct parsed {
     size_t artifact_count, input_count;
     bool io_given;
     enum wfe_task_io_kind io;
+    enum wfe_inputs_kind inputs_as;
     enum wfe_progress_mode progress;
     bool quiet;
 };
@@ -83,6 +84,20 @@ static int take_io(struct parsed *parsed, const char *value, struct wfe_error *e
     return 0;
 }
 
+static int take_inputs_as(struct parsed *parsed, const char *value, struct wfe_error *err)
+{
+    static const char *const names[] = {
+        [WFE_INPUTS_AUTO] = "auto", [WFE_INPUTS_LAYER] = "layer", [WFE_INPUTS_MOUNT] = "mount"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            parsed->inputs_as = (enum wfe_inputs_kind)i;
+            return 0;
+        }
+    }
+    return wfe_error_set(
+        err, WFE_ERROR_INPUT, EINVAL, "--inputs-as '%s': expected auto, layer or mount", value);
+}
+
 static int take_option(void *context, int id, const char *value, struct wfe_error *err)
 {
     struct parsed *parsed = context;
@@ -103,10 +118,7 @@ static int take_option(void *context, int id, const char *value, struct wfe_erro
     case IO:
         return take_io(parsed, value, err);
     case INPUTS_AS:
-        if (strcmp(value, "auto") != 0 && strcmp(value, "layer") != 0)
-            return wfe_error_set(
-                err, WFE_ERROR_INPUT, EINVAL, "--inputs-as '%s': expected auto or layer", value);
-        return 0;
+        return take_inputs_as(parsed, value, err);
     case RESULT:
         parsed->result_path = value;
         return 0;
@@ -279,6 +291,7 @@ static int run(const struct wfe_globals *globals, struct parsed *parsed, const c
         .bindings = bindings,
         .binding_count = parsed->artifact_count,
         .raw_directory = parsed->raw_directory,
+        .inputs_as = parsed->inputs_as,
         .io_given = parsed->io_given,
         .io = parsed->io,
         .io_directory = io_directory && *io_directory ? io_directory : NULL,

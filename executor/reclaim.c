@@ -12,6 +12,7 @@
 
 #include "containers.pb-c.h"
 #include "executor/container.h"
+#include "executor/input_mount.h"
 #include "executor/labels.h"
 #include "executor/lease.h"
 #include "executor/owner.h"
@@ -73,13 +74,19 @@ static bool is_left_behind(void *labels, size_t count, bool lease_exists)
     return false;
 }
 
-static void remove_output_directory(const char *id)
+/* Of its output and of its mounted inputs. */
+static void remove_directories(const char *id)
 {
     const char *const bases[] = {getenv("WFE_IO_DIR"), getenv("TMPDIR"), "/tmp"};
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
         WFE_FREE char *path = NULL;
-        if (bases[i] && *bases[i] && asprintf(&path, "%s/wfe-io-%s", bases[i], id) >= 0)
+        if (!bases[i] || !*bases[i])
+            continue;
+        if (asprintf(&path, "%s/wfe-io-%s", bases[i], id) < 0)
+            path = NULL;
+        else
             wfe_remove_tree(path);
+        wfe_input_mount_reclaim(bases[i], id);
     }
 }
 
@@ -101,7 +108,7 @@ static int reclaim_step(
     if (r == 0)
         r = wfe_lease_delete(session, id, true, UNDO_TIMEOUT_MS, err);
     if (r == 0)
-        remove_output_directory(id);
+        remove_directories(id);
     return r;
 }
 

@@ -12,6 +12,7 @@
 #include "executor/connect.h"
 #include "executor/container.h"
 #include "executor/image.h"
+#include "executor/input_mount.h"
 #include "executor/lease.h"
 #include "executor/reclaim.h"
 #include "executor/snapshot.h"
@@ -21,6 +22,10 @@
 #include "libcommon/log.h"
 
 #define UNDO_TIMEOUT_MS 30000
+
+/* Stored inputs of more bytes than this, which the daemon has not got, are mounted by default: a
+ * layer of them would take longer than a mount does, unless the step reads all of it. */
+#define MOUNT_FROM_BYTES (UINT64_C(64) * 1024 * 1024)
 
 /* One step on its way. The flags say what has to be unmade: each is set before its request goes
  * out, since a request that fails may have been carried out all the same. */
@@ -33,6 +38,9 @@ struct step_run {
     struct wfe_rpc_call *lease_call; /* in flight while the image is looked up */
     bool connected, lease_made, snapshot_made, container_made, task_made;
     struct wfe_inputs inputs;
+    enum wfe_inputs_kind inputs_as;
+    struct wfe_input_mount *mount; /* NULL: the inputs are layers */
+    bool mount_fails;              /* they have to be layers */
     struct wfe_image image;
     struct wfe_digest root_chain; /* the image's with all inputs */
     Snapshots__PrepareSnapshotResponse *root;
@@ -112,7 +120,56 @@ static int find_image(struct step_run *run, struct wfe_error *err)
     return r < 0 ? r : hold_lease(run, err);
 }
 
-static int apply_layers(struct step_run *run, struct wfe_error *err)
+/* Where this step's temporary files are. */
+static const char *temporary_directory(void)
+{
+    const char *directory = getenv("TMPDIR");
+    return directory && *directory ? directory : "/tmp";
+}
+
+/* Whether the inputs are to be mounted, and can be. */
+static int choose_mount(
+    struct step_run *run, const struct wfe_digest *image_chain, bool *ret, struct wfe_error *err)
+{
+    *ret = false;
+    if (run->inputs.count == 0 || run->inputs_as == WFE_INPUTS_LAYER)
+        return 0;
+    const char *obstacle =
+        run->session.local ? wfe_input_mount_obstacle(&run->inputs) : "the daemon is remote";
+    if (run->inputs_as == WFE_INPUTS_MOUNT) {
+        if (obstacle)
+            wfe_log(WFE_LOG_WARN, "inputs", "not mounted but applied as layers: %s", obstacle);
+        *ret = !obstacle;
+        return 0;
+    }
+    if (obstacle)
+        return 0;
+    uint64_t bytes;
+    int r = wfe_inputs_missing_bytes(&run->session, image_chain, &run->inputs, &bytes, err);
+    if (r == 0)
+        *ret = bytes > MOUNT_FROM_BYTES;
+    return r;
+}
+
+static int bring_inputs(
+    struct step_run *run, const struct wfe_digest *image_chain, struct wfe_error *err)
+{
+    bool mount;
+    int r = choose_mount(run, image_chain, &mount, err);
+    if (r < 0)
+        return r;
+    if (!mount)
+        return wfe_inputs_apply(&run->session, &run->image, image_chain, &run->inputs,
+            run->options->progress, &run->root_chain, err);
+    wfe_progress_stage(run->options->progress, "mounting the inputs");
+    run->root_chain = *image_chain;
+    r = wfe_input_mount_open(&run->inputs, temporary_directory(), run->id,
+        run->options->store_path, run->options->cancel, &run->mount, err);
+    run->mount_fails = r < 0 && r != -ECANCELED;
+    return r;
+}
+
+static int make_root_chain(struct step_run *run, struct wfe_error *err)
 {
     struct wfe_digest image_chain;
     int r = wfe_image_unpack(
@@ -121,8 +178,7 @@ static int apply_layers(struct step_run *run, struct wfe_error *err)
         wfe_error_prefix(err, "image '%s'", run->image.name);
         return r;
     }
-    return wfe_inputs_apply(&run->session, &run->image, &image_chain, &run->inputs,
-        run->options->progress, &run->root_chain, err);
+    return bring_inputs(run, &image_chain, err);
 }
 
 static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
@@ -132,6 +188,8 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
         return wfe_error_nomem(err);
     struct wfe_spec_options options = {
         .namespace_ = run->session.namespace_, .container_id = run->id};
+    if (run->mount)
+        options.overlays = wfe_input_mount_overlays(run->mount, &options.overlay_count);
     int r = wfe_spec_build(&run->step->config, &run->image.config, env, &options, &run->spec, err);
     wfe_spec_env_free(env);
     if (r < 0)
@@ -143,6 +201,29 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
             "its own",
             run->image.name);
     return 0;
+}
+
+static int prepare_root(struct step_run *run, struct wfe_error *err)
+{
+    run->snapshot_made = true;
+    int r = wfe_snapshot_prepare(
+        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
+    if (r < 0)
+        wfe_error_prefix(err, "root file system");
+    return r;
+}
+
+/* Mounted inputs lie on what the image has there. */
+static int complete_mount(struct step_run *run, struct wfe_error *err)
+{
+    if (!run->mount)
+        return 0;
+    int r = prepare_root(run, err);
+    if (r < 0)
+        return r;
+    r = wfe_input_mount_add_image(run->mount, run->root, err);
+    run->mount_fails = r == -ENOTSUP;
+    return r;
 }
 
 /* The snapshot is made while the daemon writes the container's record. */
@@ -160,11 +241,8 @@ static int create_container(struct step_run *run, struct wfe_error *err)
     int r = wfe_container_create_start(&run->session, &options, &call, err);
     if (r < 0)
         return r;
-    run->snapshot_made = true;
-    r = wfe_snapshot_prepare(
-        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
-    if (r < 0)
-        wfe_error_prefix(err, "root file system");
+    if (!run->root)
+        r = prepare_root(run, err);
     /* Awaited in any case: a record must not appear after its deletion. */
     int container_r = wfe_container_create_finish(call, r == 0 ? err : NULL);
     return r < 0 ? r : container_r;
@@ -190,9 +268,7 @@ static int open_io(struct step_run *run, struct wfe_error *err)
             "same path",
             run->session.address);
     if (!io.base_directory || io.kind == WFE_TASK_IO_FIFO)
-        io.base_directory = getenv("TMPDIR");
-    if (!io.base_directory || !*io.base_directory)
-        io.base_directory = "/tmp";
+        io.base_directory = temporary_directory();
     return wfe_task_io_open(&io, &run->io, err);
 }
 
@@ -229,7 +305,9 @@ static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error 
     if (r == 0)
         r = find_image(run, err);
     if (r == 0)
-        r = apply_layers(run, err);
+        r = make_root_chain(run, err);
+    if (r == 0)
+        r = complete_mount(run, err);
     if (r == 0)
         r = build_spec(run, data, err);
     if (r == 0)
@@ -304,6 +382,7 @@ static void unwind(struct step_run *run)
 static void release(struct step_run *run)
 {
     wfe_task_io_free(run->io);
+    wfe_input_mount_free(run->mount);
     if (run->root)
         protobuf_c_message_free_unpacked(&run->root->base, NULL);
     cJSON_Delete(run->spec);
@@ -335,7 +414,9 @@ static void judge_end(const struct step_run *run, struct wfe_outcome *outcome)
 {
     const struct wfe_task_end *end = &run->end;
     struct wfe_error *err = &outcome->error;
-    if (end->cancelled) {
+    if (run->mount && !end->cancelled && wfe_input_mount_check(run->mount, err) < 0) {
+        outcome->kind = WFE_OUTCOME_FAILED;
+    } else if (end->cancelled) {
         outcome->kind = WFE_OUTCOME_CANCELLED;
         wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped on request");
     } else if (end->timed_out) {
@@ -372,31 +453,56 @@ static int collect_output(struct step_run *run, cJSON **ret, struct wfe_error *e
     return *ret ? 0 : wfe_error_nomem(err);
 }
 
-/* ret_data: the step's output, NULL when its task never ran. */
+/* One try. ret_data: the step's output, NULL when its task never ran. *ret_again: the inputs could
+ * not be mounted, so they have to be layers. */
+static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome *outcome,
+    cJSON **ret_data, bool *ret_again)
+{
+    int r = run_stages(run, data, &outcome->error);
+    if (r < 0)
+        outcome->kind = judge_failure(run, &outcome->error);
+    if (r < 0 && run->mount && run->task_made && !run->ended)
+        run->mount_fails = wfe_input_mount_is_unseen(run->mount, &outcome->error);
+    *ret_again = run->mount_fails;
+    if (run->connected)
+        unwind(run);
+    if (run->ended) {
+        judge_end(run, outcome);
+        struct wfe_error err = WFE_ERROR_INIT;
+        if (collect_output(run, ret_data, &err) < 0 && outcome->kind == WFE_OUTCOME_DONE) {
+            outcome->kind = WFE_OUTCOME_FAILED;
+            outcome->error = err;
+        }
+    }
+    release(run);
+}
+
 static void run_step(const struct wfe_step *step, const cJSON *data,
     const struct wfe_run_options *options, struct wfe_outcome *ret, cJSON **ret_data)
 {
-    struct step_run run = {
-        .options = options, .step = step, .name = step->name ? step->name : "unknown"};
+    const struct step_run start = {
+        .options = options,
+        .step = step,
+        .name = step->name ? step->name : "unknown",
+        .inputs_as = options->inputs_as,
+    };
     wfe_log_set_step(step->name);
     wfe_progress_step(options->progress, step->name);
+    struct step_run run = start;
     struct wfe_outcome outcome = {.kind = WFE_OUTCOME_DONE};
-    int r = run_stages(&run, data, &outcome.error);
-    if (r < 0)
-        outcome.kind = judge_failure(&run, &outcome.error);
-    if (run.connected)
-        unwind(&run);
-    if (run.ended) {
-        judge_end(&run, &outcome);
-        struct wfe_error err = WFE_ERROR_INIT;
-        if (collect_output(&run, ret_data, &err) < 0 && outcome.kind == WFE_OUTCOME_DONE) {
-            outcome.kind = WFE_OUTCOME_FAILED;
-            outcome.error = err;
-        }
+    bool again;
+    try_step(&run, data, &outcome, ret_data, &again);
+    if (again) {
+        wfe_log(WFE_LOG_WARN, "inputs", "they can't be mounted and are applied as layers: %s",
+            outcome.error.kind != WFE_ERROR_NONE ? outcome.error.message
+                                                 : "a target is no plain directory of the image");
+        run = start;
+        run.inputs_as = WFE_INPUTS_LAYER;
+        outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_DONE};
+        try_step(&run, data, &outcome, ret_data, &again);
     }
     if (outcome.kind != WFE_OUTCOME_DONE && step->name)
         wfe_error_prefix(&outcome.error, "step '%s'", step->name);
-    release(&run);
     wfe_log_set_step(NULL);
     wfe_progress_step(options->progress, NULL);
     *ret = outcome;

@@ -30,6 +30,7 @@ struct wfe_run_options {
     bool io_given;             /* else: files when io_directory is set, FIFOs otherwise */
     enum wfe_task_io_kind io;
     const char *io_directory; /* $WFE_IO_DIR, or NULL */
+    enum wfe_inputs_kind inputs_as;
     struct wfe_progress *progress;
     struct wfe_cancel *cancel;
     wfe_rpc_observer *observer; /* may be NULL */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "libcommon/cleanup.h"
@@ -218,13 +219,34 @@ static bool add_mount(cJSON *mounts, const struct mount *mount)
            add_list(item, "options", mount->options);
 }
 
-static bool add_mounts(cJSON *spec, const struct wfe_step_config *config)
+static char *mount_option(const char *key, const char *value)
+{
+    char *text;
+    return asprintf(&text, "%s=%s", key, value) < 0 ? NULL : text;
+}
+
+static bool add_overlay(cJSON *mounts, const struct wfe_spec_overlay *overlay)
+{
+    WFE_FREE char *lower = mount_option("lowerdir", overlay->lower);
+    WFE_FREE char *upper = mount_option("upperdir", overlay->upper);
+    WFE_FREE char *work = mount_option("workdir", overlay->work);
+    if (!lower || !upper || !work)
+        return false;
+    struct mount mount = {overlay->target, "overlay", "overlay", {lower, upper, work}};
+    return add_mount(mounts, &mount);
+}
+
+static bool add_mounts(
+    cJSON *spec, const struct wfe_step_config *config, const struct wfe_spec_options *options)
 {
     cJSON *mounts = cJSON_AddArrayToObject(spec, "mounts");
     if (!mounts)
         return false;
     for (size_t i = 0; i < COUNT(MOUNTS); i++)
         if (!add_mount(mounts, &MOUNTS[i]))
+            return false;
+    for (size_t i = 0; i < options->overlay_count; i++)
+        if (!add_overlay(mounts, &options->overlays[i]))
             return false;
     for (size_t i = 0; i < config->volume_count; i++) {
         const struct wfe_step_volume *volume = &config->volumes[i];
@@ -337,8 +359,8 @@ int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_
     WFE_JSON cJSON *spec = cJSON_CreateObject();
     bool complete = spec && add_text(spec, "ociVersion", "1.0.2") &&
                     add_process(spec, config, image, env, uid, gid) && add_root(spec) &&
-                    add_hostname(spec, options->container_id) && add_mounts(spec, config) &&
-                    add_linux(spec, config, options);
+                    add_hostname(spec, options->container_id) &&
+                    add_mounts(spec, config, options) && add_linux(spec, config, options);
     if (!complete)
         return wfe_error_nomem(err);
     *ret = wfe_steal(&spec);

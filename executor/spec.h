@@ -17,9 +17,19 @@
 
 #define WFE_SPEC_TYPE_URL "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 
+/* An overlay file system below a path of the container; all paths but target are the daemon's. */
+struct wfe_spec_overlay {
+    const char *target;
+    char *lower;
+    char *upper;
+    char *work;
+};
+
 struct wfe_spec_options {
     const char *namespace_;   /* containerd's namespace: first part of the cgroup path */
     const char *container_id; /* second part of the cgroup path, and the host name's source */
+    const struct wfe_spec_overlay *overlays; /* mounted before the volumes */
+    size_t overlay_count;
 };
 
 /*

@@ -50,8 +50,6 @@ static enum wfe_layer_kind kind_of(struct archive_entry *entry)
     if (archive_entry_hardlink(entry))
         return WFE_LAYER_HARDLINK;
     switch (archive_entry_filetype(entry)) {
-    case AE_IFREG:
-        return WFE_LAYER_FILE;
     case AE_IFDIR:
         return WFE_LAYER_DIRECTORY;
     case AE_IFLNK:
@@ -61,12 +59,36 @@ static enum wfe_layer_kind kind_of(struct archive_entry *entry)
     case AE_IFCHR:
     case AE_IFBLK:
         return WFE_LAYER_DEVICE;
-    default:
+    case AE_IFSOCK:
         return WFE_LAYER_OTHER;
+    default:
+        return WFE_LAYER_FILE;
     }
 }
 
-static void describe(struct archive_entry *entry, struct wfe_layer_entry *ret)
+static int format_of(struct archive *reader)
+{
+    return archive_format(reader) & ARCHIVE_FORMAT_BASE_MASK;
+}
+
+static uint32_t permissions_of(struct archive *reader, struct archive_entry *entry)
+{
+    uint32_t permissions = archive_entry_perm(entry) & 07777;
+    int format = format_of(reader);
+    if (permissions != 0 || format == ARCHIVE_FORMAT_TAR || format == ARCHIVE_FORMAT_CPIO ||
+        format == ARCHIVE_FORMAT_AR)
+        return permissions;
+    return archive_entry_filetype(entry) == AE_IFDIR ? 0755 : 0644;
+}
+
+static bool is_symbol_table(struct archive *reader, struct archive_entry *entry)
+{
+    const char *name = archive_entry_pathname(entry);
+    return format_of(reader) == ARCHIVE_FORMAT_AR && name && name[0] == '/';
+}
+
+static void describe(
+    struct archive *reader, struct archive_entry *entry, struct wfe_layer_entry *ret)
 {
     enum wfe_layer_kind kind = kind_of(entry);
     bool has_size = archive_entry_size_is_set(entry) && archive_entry_size(entry) >= 0;
@@ -76,7 +98,7 @@ static void describe(struct archive_entry *entry, struct wfe_layer_entry *ret)
         .target = kind == WFE_LAYER_HARDLINK  ? archive_entry_hardlink(entry)
                   : kind == WFE_LAYER_SYMLINK ? archive_entry_symlink(entry)
                                               : NULL,
-        .mode = archive_entry_perm(entry) & 07777,
+        .mode = permissions_of(reader, entry),
         .uid = archive_entry_uid(entry),
         .gid = archive_entry_gid(entry),
         .mtime_s = archive_entry_mtime(entry),
@@ -100,10 +122,14 @@ static int next(struct wfe_layer_source *base, struct wfe_layer_entry *ret, stru
     struct archive_source *source = downcast(base);
     locale_t saved = uselocale(source->locale);
     /* A warning is about an attribute that we drop, or a name, which is checked. */
-    int status = archive_read_next_header(source->reader, &source->entry);
-    bool good = status == ARCHIVE_OK || status == ARCHIVE_WARN;
+    int status;
+    bool good;
+    do {
+        status = archive_read_next_header(source->reader, &source->entry);
+        good = status == ARCHIVE_OK || status == ARCHIVE_WARN;
+    } while (good && is_symbol_table(source->reader, source->entry));
     if (good)
-        describe(source->entry, ret);
+        describe(source->reader, source->entry, ret);
     uselocale(saved);
     source->position = 0;
     source->block_length = 0;
@@ -147,7 +173,7 @@ static int fetch(struct archive_source *source, struct wfe_error *err)
         length = 0;
     }
     /* Of a hole at the end of a file only the reader of tars tells. */
-    bool is_tar = (archive_format(source->reader) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_TAR;
+    bool is_tar = format_of(source->reader) == ARCHIVE_FORMAT_TAR;
     if (offset < 0 || (source->at_end && !is_tar))
         offset = (la_int64_t)source->position;
     source->block_offset = (uint64_t)offset;

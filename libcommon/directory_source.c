@@ -387,9 +387,11 @@ static int read_data(
     int r = require_open(source, err);
     if (r < 0)
         return r;
+    size_t wanted =
+        base->wanted_bytes > 0 && base->wanted_bytes < READ_BYTES ? base->wanted_bytes : READ_BYTES;
     ssize_t length;
     do {
-        length = read(source->entry_fd, source->data, READ_BYTES);
+        length = read(source->entry_fd, source->data, wanted);
     } while (length < 0 && errno == EINTR);
     if (length < 0)
         return wfe_error_system(err, errno, "read");
@@ -405,6 +407,18 @@ static int read_data(
     }
     *ret_data = source->data;
     *ret_length = (size_t)length;
+    return 0;
+}
+
+static int skip(struct wfe_layer_source *base, uint64_t bytes, struct wfe_error *err)
+{
+    struct directory_source *source = downcast(base);
+    int r = require_open(source, err);
+    if (r < 0)
+        return r;
+    if (lseek(source->entry_fd, (off_t)bytes, SEEK_CUR) < 0)
+        return wfe_error_system(err, errno, "seek");
+    source->read_bytes += bytes;
     return 0;
 }
 
@@ -446,6 +460,7 @@ static const struct wfe_layer_source_ops ops = {
     .next = next,
     .read_xattrs = read_xattrs,
     .read = read_data,
+    .skip = skip,
     .rewind = rewind_source,
     .free = free_source,
 };

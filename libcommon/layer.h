@@ -47,6 +47,8 @@
  *     symbolic link without a target            refused; target > 4095 bytes: WFE_ERROR_LIMIT
  *     setuid, setgid                            cleared, but for a directory's setgid
  *     sticky                                    kept
+ *     no permissions at all, in a format that   0644, a directory 0755
+ *     may lack them (not tar, cpio, ar)
  *     owner                                     the numbers kept, the names dropped; a number
  *                                               that Linux has not (negative, >= 2^32-1): refused
  *     times                                     mtime in whole seconds, no other; the local ones
@@ -55,15 +57,18 @@
  *                                               same everywhere
  *     xattr user.*                              kept; the value up to 64 KiB, about 1 MiB an
  *                                               entry, else WFE_ERROR_LIMIT
+ *     xattr twice                               the last that libarchive tells counts
  *     xattr of neither file nor directory       dropped: Linux has none there
  *     xattr user.overlay.*, trusted.overlay.*   refused: overlayfs would act upon it
  *     xattr with '=' in its name                refused: pax can't express it
  *     other xattrs, ACLs, file flags            dropped
  *     FIFO                                      kept
  *     device                                    refused (character 0:0 as a whiteout)
- *     socket, or a type unknown                 refused
+ *     socket                                    refused
+ *     a type unknown                            a file
  *     ".wh." at the start of a component        refused: it deletes files of the image
  *     sparse file                               expanded
+ *     symbol table of an ar                     passed over
  *     encrypted                                 refused
  *     data that fall short, wrong checksums     WFE_ERROR_ARCHIVE
  *
@@ -114,6 +119,10 @@ struct wfe_layer_options {
     const char *prefix;
     enum wfe_layer_compression compression;
     struct wfe_layer_limits limits;
+    /* Asked for each entry while there is nothing yet for the sink, which could fail; NULL: never.
+     * When it is true the layer ends with WFE_ERROR_CANCELLED (EINTR). */
+    bool (*is_cancelled)(void *context);
+    void *cancel_context;
 };
 
 struct wfe_layer_result {
@@ -131,7 +140,8 @@ struct wfe_layer_result {
  *
  * Errors: WFE_ERROR_ARCHIVE (not an archive, malformed, or an entry that breaks the policy
  * above: the message names entry and rule), WFE_ERROR_LIMIT, WFE_ERROR_SYSTEM,
- * WFE_ERROR_INPUT (prefix), WFE_ERROR_INTERNAL, and what the sink returned.
+ * WFE_ERROR_INPUT (prefix), WFE_ERROR_INTERNAL, WFE_ERROR_CANCELLED (the options'
+ * is_cancelled), and what the sink returned.
  * After an error the bytes already given to the sink are worthless.
  */
 int wfe_layer_write(const char *path, const struct wfe_layer_options *options, struct wfe_sink sink,

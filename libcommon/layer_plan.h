@@ -61,7 +61,8 @@ struct wfe_plan_entry {
 
 /* In the tree's nodes, `entry` is the entry that put the node there last, `content` an index in
  * contents, for a directory in directories (none: it has no entry), `next_path` the chain of
- * early_paths. */
+ * early_paths, for a directory `block` where the second pass writes it, in blocks of the tar (none:
+ * it has not yet). */
 struct wfe_layer_plan {
     struct wfe_layer_limits limits; /* none is 0 */
     struct wfe_tree tree;

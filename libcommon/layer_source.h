@@ -15,7 +15,9 @@
 #include <stdint.h>
 
 #include "libcommon/error.h"
+#include "libcommon/layer.h"
 #include "libcommon/layer_xattrs.h"
+#include "libcommon/sink.h"
 
 enum wfe_layer_kind {
     WFE_LAYER_FILE,
@@ -24,7 +26,7 @@ enum wfe_layer_kind {
     WFE_LAYER_HARDLINK,
     WFE_LAYER_FIFO,
     WFE_LAYER_DEVICE,
-    WFE_LAYER_OTHER, /* a socket, or what the format alone knows */
+    WFE_LAYER_OTHER, /* a socket */
 };
 
 /* Strings are views that hold until the source's next call. */
@@ -56,15 +58,26 @@ struct wfe_layer_source_ops {
      * call; *ret_length 0 at the end. */
     int (*read)(struct wfe_layer_source *source, const void **ret_data, size_t *ret_length,
         struct wfe_error *err);
+    /* Passes over data of that entry, as many as it has at most; NULL: they must be read. */
+    int (*skip)(struct wfe_layer_source *source, uint64_t bytes, struct wfe_error *err);
     /* Back to the first entry. */
     int (*rewind)(struct wfe_layer_source *source, struct wfe_error *err);
+    /* To the entry that is number `index`, counted from 0; NULL: it can only rewind. */
+    int (*seek)(struct wfe_layer_source *source, uint32_t index, struct wfe_error *err);
     void (*free)(struct wfe_layer_source *source);
 };
 
 /* The head of each kind of source. */
 struct wfe_layer_source {
     const struct wfe_layer_source_ops *ops;
+    /* Set by who reads: more than so many bytes at once are not wanted. Heeded where reading is
+     * costly; 0: no matter. */
+    size_t wanted_bytes;
 };
+
+/* wfe_layer_write() of a source, which is at its first entry and stays the caller's. */
+int wfe_layer_write_source(struct wfe_layer_source *source, const struct wfe_layer_options *options,
+    struct wfe_sink sink, struct wfe_layer_result *ret, struct wfe_error *err);
 
 /* The archive behind fd, which the source takes, on failure too. Errors of each here:
  * WFE_ERROR_ARCHIVE (not an archive), WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL. */

@@ -13,7 +13,7 @@
 #include "libcommon/layer_name.h"
 #include "libcommon/layer_xattrs.h"
 
-enum { BLOCK = 512, END_BYTES = 2 * BLOCK };
+enum { BLOCK = WFE_TAR_BLOCK_BYTES, END_BYTES = 2 * BLOCK };
 
 /* POSIX pax, "ustar Header Block". */
 struct ustar {
@@ -39,15 +39,21 @@ _Static_assert(sizeof(struct ustar) == BLOCK, "a header is one block");
 
 static const char PAX_NAME[] = "././@PaxHeader";
 
-int wfe_tar_writer_init(
-    struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes, struct wfe_error *err)
+void wfe_tar_writer_init_part(
+    struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes)
 {
     *writer = (struct wfe_tar_writer){
         .sink = sink,
         .max_bytes = max_bytes,
         .records = WFE_BUFFER_INIT(2 * 1024 * 1024),
-        .chunk = malloc(WFE_TAR_CHUNK_BYTES),
     };
+}
+
+int wfe_tar_writer_init(
+    struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes, struct wfe_error *err)
+{
+    wfe_tar_writer_init_part(writer, sink, max_bytes);
+    writer->chunk = malloc(WFE_TAR_CHUNK_BYTES);
     return writer->chunk ? 0 : wfe_error_nomem(err);
 }
 
@@ -65,10 +71,24 @@ static int flush(struct wfe_tar_writer *writer, struct wfe_error *err)
     return length > 0 ? writer->sink.write(writer->sink.context, writer->chunk, length, err) : 0;
 }
 
+void wfe_tar_skip_data(struct wfe_tar_writer *writer, uint64_t length)
+{
+    assert(length <= writer->drop_bytes);
+    writer->total_bytes += length;
+    writer->drop_bytes -= length;
+}
+
 int wfe_tar_write_data(
     struct wfe_tar_writer *writer, const void *data, size_t length, struct wfe_error *err)
 {
-    const char *at = data;
+    size_t dropped = length < writer->drop_bytes ? length : (size_t)writer->drop_bytes;
+    wfe_tar_skip_data(writer, dropped);
+    const char *at = (const char *)data + dropped;
+    length -= dropped;
+    if (!writer->chunk) {
+        writer->total_bytes += length;
+        return length > 0 ? writer->sink.write(writer->sink.context, at, length, err) : 0;
+    }
     while (length > 0) {
         size_t room = WFE_TAR_CHUNK_BYTES - writer->chunk_length;
         size_t n = length < room ? length : room;

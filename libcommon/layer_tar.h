@@ -23,6 +23,7 @@
 #include "libcommon/sink.h"
 
 #define WFE_TAR_CHUNK_BYTES (256 * 1024)
+#define WFE_TAR_BLOCK_BYTES 512
 
 struct wfe_tar_header {
     const char *path; /* a directory's ends in a slash */
@@ -42,14 +43,19 @@ struct wfe_tar_writer {
     uint64_t max_bytes; /* at most WFE_LAYER_MAX_TAR_BYTES */
     uint64_t total_bytes;
     uint64_t entries;
+    uint64_t drop_bytes;       /* so many of the next are counted and not given to the sink */
     struct wfe_buffer records; /* of the entry in hand */
-    char *chunk;
+    char *chunk;               /* NULL: the sink gets pieces as they come */
     size_t chunk_length;
 };
 
 /* Errors: WFE_ERROR_INTERNAL. */
 int wfe_tar_writer_init(
     struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes, struct wfe_error *err);
+/* A writer of a part of the tar: its sink gets pieces as they come. total_bytes may be set to where
+ * an entry begins, and drop_bytes to how far behind that the part does. */
+void wfe_tar_writer_init_part(
+    struct wfe_tar_writer *writer, struct wfe_sink sink, uint64_t max_bytes);
 void wfe_tar_writer_done(struct wfe_tar_writer *writer);
 #define WFE_TAR_WRITER __attribute__((cleanup(wfe_tar_writer_done)))
 
@@ -59,6 +65,8 @@ int wfe_tar_write_header(
 /* Data and padding together must be what the header said. */
 int wfe_tar_write_data(
     struct wfe_tar_writer *writer, const void *data, size_t length, struct wfe_error *err);
+/* Count data that need not be there, at most drop_bytes of them. */
+void wfe_tar_skip_data(struct wfe_tar_writer *writer, uint64_t length);
 int wfe_tar_write_padding(struct wfe_tar_writer *writer, struct wfe_error *err);
 int wfe_tar_finish(struct wfe_tar_writer *writer, struct wfe_error *err);
 

@@ -27,11 +27,14 @@ struct wfe_tree_node {
     uint32_t name; /* where its component begins in names */
     uint8_t name_length;
     bool is_directory;
-    bool is_dead;    /* replaced, or (once wfe_tree_bury() was called) below one that was */
-    bool is_written; /* the next four are the users' */
+    bool is_dead; /* replaced, or (once wfe_tree_bury() was called) below one that was */
+    /* The users': */
     uint32_t entry;
     uint32_t content;
-    uint32_t next_path;
+    union {
+        uint32_t next_path;
+        uint32_t block;
+    };
 };
 
 struct wfe_tree {
@@ -54,7 +57,7 @@ uint32_t wfe_tree_find(
 
 /*
  * Add a node below parent, which has none of that name, or none that is not dead; name has at
- * most WFE_LAYER_MAX_COMPONENT_BYTES. The users' fields are WFE_TREE_NONE and false.
+ * most WFE_LAYER_MAX_COMPONENT_BYTES. The users' fields are WFE_TREE_NONE.
  * Returns 0, -ENOMEM or -EOVERFLOW.
  */
 int wfe_tree_add(struct wfe_tree *tree, uint32_t parent, const struct wfe_layer_component *name,

@@ -133,7 +133,7 @@ int wfe_layer_xattrs_encode(
         return 0;
     qsort(xattrs->items, xattrs->count, sizeof *xattrs->items, compare);
     for (size_t i = 0; i < xattrs->count; i++) {
-        if (i > 0 && strcmp(xattrs->items[i - 1].name, xattrs->items[i].name) == 0)
+        if (i + 1 < xattrs->count && strcmp(xattrs->items[i].name, xattrs->items[i + 1].name) == 0)
             continue;
         char key[sizeof KEY_PREFIX + NAME_MAX_BYTES];
         snprintf(key, sizeof key, "%s%s", KEY_PREFIX, xattrs->items[i].name);

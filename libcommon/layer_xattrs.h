@@ -36,7 +36,7 @@ void wfe_layer_xattrs_done(struct wfe_layer_xattrs *xattrs);
 /* Whether the policy looks at the attribute at all; others need not be read. */
 bool wfe_layer_xattr_matters(const char *name);
 
-/* Adds a copy; of two with one name the first counts. What does not matter is dropped.
+/* Adds a copy; of two with one name the last counts. What does not matter is dropped.
  * Errors: WFE_ERROR_ARCHIVE, WFE_ERROR_LIMIT, WFE_ERROR_INTERNAL. */
 int wfe_layer_xattrs_add(struct wfe_layer_xattrs *xattrs, const char *name, const void *value,
     size_t length, struct wfe_error *err);

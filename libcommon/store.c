@@ -204,6 +204,20 @@ int wfe_store_get(struct wfe_store *store, const struct wfe_digest *digest, char
     return 0;
 }
 
+int wfe_store_size(struct wfe_store *store, const struct wfe_digest *digest, uint64_t *ret_bytes,
+    struct wfe_error *err)
+{
+    int r = check_present(store, digest, err);
+    if (r < 0)
+        return r;
+    struct wfe_blob blob;
+    r = wfe_blob_examine(store, digest, &blob);
+    if (r < 0)
+        return wfe_error_system(err, -r, "artifact %s", digest->text);
+    *ret_bytes = blob.size_bytes;
+    return 0;
+}
+
 bool wfe_store_exists(struct wfe_store *store, const struct wfe_digest *digest)
 {
     return check_present(store, digest, NULL) == 0;

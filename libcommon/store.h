@@ -103,6 +103,10 @@ int wfe_store_get(struct wfe_store *store, const struct wfe_digest *digest, char
 /* True when the blob is there and has not expired; its bytes are not read. */
 bool wfe_store_exists(struct wfe_store *store, const struct wfe_digest *digest);
 
+/* The blob's size. Errors: as wfe_store_get(), but for WFE_ERROR_INTEGRITY. */
+int wfe_store_size(struct wfe_store *store, const struct wfe_digest *digest, uint64_t *ret_bytes,
+    struct wfe_error *err);
+
 /* Remove an artifact under all its names. Errors: WFE_ERROR_INPUT (ENOENT) when it is not there,
  * WFE_ERROR_SYSTEM, and those of wfe_store_list(). */
 int wfe_store_remove(

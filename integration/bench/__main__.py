@@ -8,7 +8,7 @@ import sys
 
 from lab import REPOSITORY, Lab, Report
 
-BENCHMARKS = ("step",)
+BENCHMARKS = ("step", "mount")
 
 
 def main():
@@ -16,6 +16,10 @@ def main():
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK",
                         help="which ones: " + ", ".join(BENCHMARKS) + " (default: all)")
     parser.add_argument("-n", "--runs", type=int, default=25, help="counted runs of each command")
+    parser.add_argument("--scale", type=float, default=1,
+                        help="size of what is mounted, where 1 is 2 GB and 100,000 files")
+    parser.add_argument("--keep", metavar="DIR",
+                        help="keep what is mounted there, and take it from there the next time")
     arguments = parser.parse_args()
     unknown = set(arguments.benchmarks) - set(BENCHMARKS)
     if unknown:
@@ -26,8 +30,11 @@ def main():
     report = Report()
     for name in arguments.benchmarks or BENCHMARKS:
         print(f"== {name}: medians of {arguments.runs} runs", flush=True)
-        with Lab(build_dir) as lab:
-            importlib.import_module(name).measure(lab, report, arguments.runs)
+        benchmark = importlib.import_module(name)
+        with Lab(build_dir, size=getattr(benchmark, "LAB_SIZE", "8G"),
+                 daemon=getattr(benchmark, "NEEDS_DAEMON", True), scale=arguments.scale,
+                 keep=arguments.keep) as lab:
+            benchmark.measure(lab, report, arguments.runs)
     sys.exit(1 if report.missed else 0)
 
 

@@ -19,7 +19,7 @@ IMAGE = "localhost/busybox:latest"
 
 
 class Lab:
-    def __init__(self, build_dir, size="8G"):
+    def __init__(self, build_dir, size="8G", daemon=True, scale=1, keep=None):
         self.executor = os.path.join(build_dir, "executor", "wfe-containerd")
         self.artifactfs = os.path.join(build_dir, "artifactfs", "wfe-artifactfs")
         self.scratch = tempfile.mkdtemp(prefix="wfe-bench-", dir="/tmp")
@@ -28,6 +28,9 @@ class Lab:
         self.daemon_dir = os.path.join(self.root, "daemon")
         self.address = os.path.join(self.daemon_dir, "containerd.sock")
         self.size = size
+        self.has_daemon = daemon
+        self.scale = scale  # of what is measured on, where that can be smaller
+        self.keep = keep  # a directory where it may be kept for the next time
 
     def __enter__(self):
         try:
@@ -42,13 +45,17 @@ class Lab:
         subprocess.run(["truncate", "-s", self.size, self.disk], check=True)
         subprocess.run(["mkfs.ext4", "-q", self.disk], check=True)
         subprocess.run(["mount", "-o", "loop", self.disk, self.root], check=True)
+        for name in ("tmp", "store", "home"):
+            os.mkdir(os.path.join(self.root, name))
+        if self.has_daemon:
+            self._start_daemon()
+
+    def _start_daemon(self):
         self._containerd_dev("start")
         image = os.path.join(self.root, "image")
         subprocess.run([os.path.join(REPOSITORY, "scripts", "make-busybox-image"), image],
                        check=True, stdout=subprocess.DEVNULL)
         self.run_quietly([self.executor, "pull", "--name", IMAGE, f"oci:{image}"])
-        for name in ("tmp", "store", "home"):
-            os.mkdir(os.path.join(self.root, name))
 
     def __exit__(self, *_):
         if os.path.ismount(self.root):
@@ -112,8 +119,8 @@ class Report:
     def __init__(self):
         self.missed = 0
 
-    def figure(self, name, text, value, bar, unit):
-        met = value <= bar
+    def figure(self, name, text, value, bar, unit, at_least=False):
+        met = value >= bar if at_least else value <= bar
         self.missed += not met
         print(f"{name:<44} {text:<44} {value:8.2f} {unit:<4} (bar {bar:g}) "
               f"{'met' if met else 'MISSED'}", flush=True)
