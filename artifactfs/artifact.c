@@ -90,6 +90,17 @@ static void keep_index(struct wfe_artifact *artifact)
         wfe_artifact_log(artifact, "its index is not kept: %s", err.message);
 }
 
+/* Over a plain file the scan has gone without reading it, and so without seeing its end. */
+static void end_pass(struct wfe_artifact *artifact)
+{
+    const void *data;
+    size_t length = 1;
+    while (wfe_stream_filter(artifact->stream) == WFE_STREAM_PLAIN && length > 0 &&
+           !wfe_cancel_requested(artifact->cancel) &&
+           wfe_stream_next(artifact->stream, &data, &length, NULL) == 0)
+        ;
+}
+
 static void *run_scan(void *context)
 {
     struct wfe_artifact *artifact = context;
@@ -97,6 +108,8 @@ static void *run_scan(void *context)
     int r = artifact->scan
                 ? wfe_scan_run(artifact->scan, &err)
                 : wfe_scan_directory(artifact->fd, artifact->index, artifact->cancel, &err);
+    if (artifact->scan)
+        end_pass(artifact);
     report(artifact, r, &err);
     pthread_mutex_lock(&artifact->lock);
     artifact->scanning = false;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -43,12 +44,14 @@ static _Noreturn void wait_for_mount(pid_t child, int pipe, const char *mountpoi
     if (wfe_read_full(pipe, &word, 1) != 1)
         end_as(child);
     /* Answered once the child serves; refused when it dies before. */
-    if (stat(mountpoint, &after) < 0)
+    if (stat(mountpoint, &after) < 0) {
         fprintf(stderr, PROGRAM " mount: %s: %s\n", mountpoint, strerror(errno));
-    else if (knows_before && before.st_dev == after.st_dev)
+        umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+    } else if (knows_before && before.st_dev == after.st_dev) {
         fprintf(stderr, PROGRAM " mount: %s: it was unmounted at once\n", mountpoint);
-    else
+    } else {
         _exit(0);
+    }
     _exit(1);
 }
 

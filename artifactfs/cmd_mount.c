@@ -6,6 +6,7 @@
 #include "artifactfs/background.h"
 #include "artifactfs/cli.h"
 #include "artifactfs/index_cache.h"
+#include "artifactfs/layer_view.h"
 #include "artifactfs/mount.h"
 #include "artifactfs/volume.h"
 #include "artifactfs/volume_view.h"
@@ -197,6 +198,7 @@ static int mount_volume(const char *store_path, const char *source, const char *
     struct wfe_index_cache *cache = NULL;
     struct wfe_volume *volume = NULL;
     struct wfe_virtual *virtual_files = NULL;
+    struct wfe_layer_views *layers = NULL;
     int r = open_cache(&cache, err);
     if (r == 0)
         r = check_cache(cache, mountpoint, err);
@@ -219,10 +221,18 @@ static int mount_volume(const char *store_path, const char *source, const char *
         r = wfe_virtual_new(&virtual_files, err);
     if (r == 0)
         r = wfe_volume_view_add(virtual_files, volume, err);
+    if (r == 0) {
+        const struct wfe_layer_view_options layer_options = {
+            .max_spool_bytes = state.cache_bytes,
+            .log = log_artifact,
+        };
+        r = wfe_layer_views_add(virtual_files, volume, &layer_options, &layers, err);
+    }
     if (r == 0)
         r = wfe_mount_serve(
             mountpoint, options, volume, virtual_files, wfe_background_mounted, err);
     wfe_virtual_free(virtual_files);
+    wfe_layer_views_free(layers);
     wfe_volume_free(volume);
     wfe_index_cache_free(cache);
     return r;

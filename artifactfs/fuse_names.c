@@ -75,8 +75,8 @@ static int find_virtual(const struct wfe_fuse *fs, const struct wfe_place *place
     uint64_t number;
     int r = wfe_virtual_lookup(
         fs->virtual_files, (enum wfe_virtual_directory)place->number, name, patience, &number);
-    ret->timeout_s =
-        r == -ENOENT || (r == 0 && number < WFE_VIRTUAL_FIRST_CONTENT) ? WFE_FUSE_FOREVER_S : 0;
+    bool is_final = r == -ENOENT || (r == 0 && wfe_virtual_is_final(fs->virtual_files, number));
+    ret->timeout_s = is_final ? WFE_FUSE_FOREVER_S : 0;
     return r < 0 ? r : wfe_place_of(fs, number, &ret->place);
 }
 

@@ -115,7 +115,7 @@ static int stat_in_artifact(const struct wfe_fuse *fs, const struct wfe_place *p
 int wfe_place_stat(const struct wfe_fuse *fs, const struct wfe_place *place, struct stat *ret,
     double *ret_timeout_s)
 {
-    struct stat st;
+    struct stat st = {.st_ino = 0};
     double timeout_s = WFE_FUSE_FOREVER_S;
     int r = 0;
     switch (place->kind) {

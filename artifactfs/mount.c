@@ -130,6 +130,22 @@ static void do_nothing(int number)
     (void)number;
 }
 
+/* The mount table writes blanks and backslashes as \\NNN. */
+static void unescape(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from; to++) {
+        unsigned value;
+        if (*from == '\\' && sscanf(from + 1, "%3o", &value) == 1) {
+            *to = (char)value;
+            from += 4;
+        } else {
+            *to = *from++;
+        }
+    }
+    *to = '\0';
+}
+
 /* The mount's device, as the mount table has it: asking the mount would wait for this process. */
 static bool find_device(const char *mountpoint, char device[static 32])
 {
@@ -139,10 +155,11 @@ static bool find_device(const char *mountpoint, char device[static 32])
     bool found = false;
     while (mounts && getline(&line, &allocated, mounts) > 0) {
         char number[32];
-        int end = 0;
         WFE_FREE char *point = NULL;
-        if (sscanf(line, "%*d %*d %31s %*s %ms %n", number, &point, &end) == 2 &&
-            strcmp(point, mountpoint) == 0) {
+        if (sscanf(line, "%*d %*d %31s %*s %ms", number, &point) != 2)
+            continue;
+        unescape(point);
+        if (strcmp(point, mountpoint) == 0) {
             memcpy(device, number, sizeof number);
             found = true; /* the last one is on top */
         }

@@ -138,7 +138,7 @@ static int take(void *context, const char *option, int key, struct fuse_args *ar
             "-o %s: the mount is always ro, nosuid and nodev", option);
         return -1;
     default:
-        if (strncmp(option, "x-", 2) == 0)
+        if (!*option || strncmp(option, "x-", 2) == 0)
             return 0;
         wfe_error_set(
             parser->err, WFE_ERROR_INPUT, EINVAL, "-o %s: there is no such option", option);

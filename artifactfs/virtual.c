@@ -158,6 +158,17 @@ int wfe_virtual_lookup(struct wfe_virtual *tree, enum wfe_virtual_directory dire
     return -ENOENT;
 }
 
+bool wfe_virtual_is_final(struct wfe_virtual *tree, uint64_t number)
+{
+    if (number < WFE_VIRTUAL_FIRST_CONTENT)
+        return true;
+    pthread_mutex_lock(&tree->lock);
+    const struct held *held = find_held(tree, number);
+    bool is_final = held && held->content->is_final;
+    pthread_mutex_unlock(&tree->lock);
+    return is_final;
+}
+
 /* With the lock held. Frees what nobody knows or reads any more. */
 static void drop_unused(struct wfe_virtual *tree, struct held *held)
 {

@@ -8,7 +8,8 @@
  * The kernel opens and reads files of this mount without asking (see artifactfs/fuse_ops.h), and so
  * keeps what it has read of an inode for ever. A file whose contents change is therefore another
  * inode each time they have changed: it is opened at each lookup, and what it holds at that moment
- * is a content, which has an inode number of its own and lives until the kernel forgets it.
+ * is a content, which has an inode number of its own and lives until the kernel forgets it. Of one
+ * that is final the kernel keeps the name, too.
  *
  * Numbers: of directories, those of enum wfe_virtual_directory; of contents,
  * WFE_VIRTUAL_FIRST_CONTENT and above.
@@ -36,6 +37,7 @@ enum wfe_virtual_directory {
  * struct of its own. */
 struct wfe_virtual_content {
     uint64_t size_bytes;
+    bool is_final; /* the file will never hold anything else */
     /* Exactly length bytes, which lie within the size. Returns 0 or -errno. Any thread. */
     int (*read)(struct wfe_virtual_content *content, void *buffer, size_t length, uint64_t offset,
         const struct wfe_index_patience *patience);
@@ -68,6 +70,8 @@ int wfe_virtual_add(struct wfe_virtual *tree, enum wfe_virtual_directory directo
  * file's `open` returned. */
 int wfe_virtual_lookup(struct wfe_virtual *tree, enum wfe_virtual_directory directory,
     const char *name, const struct wfe_index_patience *patience, uint64_t *ret_number);
+/* Whether the inode will be the one of its name as long as the kernel knows it. */
+bool wfe_virtual_is_final(struct wfe_virtual *tree, uint64_t number);
 /* The kernel gives up lookups of a content. */
 void wfe_virtual_forget(struct wfe_virtual *tree, uint64_t number, uint64_t lookups);
 

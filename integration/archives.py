@@ -123,6 +123,8 @@ class ArchiveTest(MountTest):
         """The mounted tree is the extracted one. What bsdtar made without an entry has the moment's
         time, and the attributes that say nothing."""
         want, have = tree_of(expected), tree_of(point)
+        # It leaves the folder in which it extracts as it is.
+        del want[b""], have[b""]
         for name, entry in want.items():
             if stat.S_ISDIR(entry.kind) and entry.mtime_ns >= began_ns:
                 want[name] = entry._replace(mode=0o755, mtime_ns=0, uid=0, gid=0)
@@ -136,10 +138,12 @@ class ArchiveTest(MountTest):
         began_ns = time.time_ns() - 10**7
         expected, is_good = self.extract(archive)
         self.assertTrue(is_good, f"bsdtar refuses {archive}")
-        point, process = self.serve(archive)
-        self.assert_extracted(began_ns, expected, point)
-        self.assertEqual(self.volume_of(point)["state"], "good", archive)
-        self.assertIsNone(process.poll())
+        # The second mount has the index of the first one, where such archives have one.
+        for _ in range(2):
+            point, process = self.serve(archive)
+            self.assert_extracted(began_ns, expected, point)
+            self.assertEqual(self.volume_of(point)["state"], "good", archive)
+            self.assertIsNone(process.poll())
         return point
 
     def contents(self, directory):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What tests of `wfe-artifactfs mount` stand on. They need no daemon."""
 
+import bz2
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 
 from harness import IntegrationTest
@@ -109,6 +112,22 @@ class MountTest(IntegrationTest):
         path = self.path(name)
         subprocess.run(["bsdtar", "-caf", path, *options, "-C", folder, "."], check=True)
         return path
+
+    def slow_archive(self, name, before, middle_mib, after=None):
+        """A tar.bz2 of files {name: content}, with a file `middle` of zeros among them, that takes
+        long to decode and no time to make: all of the zeros are one stream, over and over."""
+        def part(files, size=None):
+            out = io.BytesIO()
+            with tarfile.open(fileobj=out, mode="w") as tar:
+                for file_name, content in files.items():
+                    info = tarfile.TarInfo(file_name)
+                    info.size = len(content) if size is None else size
+                    tar.addfile(info, io.BytesIO(content) if size is None else None)
+                return out.getvalue()[:tar.offset]
+
+        mebibyte = bz2.compress(bytes(1 << 20))
+        return self.write(name, bz2.compress(part(before) + part({"middle": b""}, middle_mib << 20)) +
+                          mebibyte * middle_mib + bz2.compress(part(after or {}) + bytes(10240)))
 
     def assert_nothing_mounted(self):
         """No mount is left, no process that served one, and no temporary file in the cache."""

@@ -13,6 +13,10 @@ import zlib
 from archives import FILTERS, ArchiveTest, digest, run, tar_member, text, write_tar
 
 
+# In small blocks, since nothing of a block that is cut can be decoded.
+BLOCKS = {**FILTERS, ".bz2": ["bzip2", "-1c"], ".lz4": ["lz4", "-qc", "-B4"]}
+
+
 class BrokenArchives(ArchiveTest):
     """The mount lives, what is good is read right, the rest is an error, and the reason is told."""
 
@@ -30,13 +34,13 @@ class BrokenArchives(ArchiveTest):
         if not suffix:
             return tar
         with open(tar + suffix, "wb") as packed:
-            subprocess.run([*FILTERS[suffix], tar], stdout=packed, check=True)
+            subprocess.run([*BLOCKS[suffix], tar], stdout=packed, check=True)
         return tar + suffix
 
     def test_a_truncated_archive_is_good_up_to_there(self):
         members = self.make_members()
         expected = self.digests(members)
-        for suffix in ("", *FILTERS):
+        for suffix in ("", *BLOCKS):
             good = self.pack(suffix, members)
             size = os.path.getsize(good)
             for part in (0.3, 0.7, 0.95):
@@ -61,7 +65,7 @@ class BrokenArchives(ArchiveTest):
 
     def test_flipped_bits_do_no_harm(self):
         members = self.make_members(12, 30_000)
-        archives = [self.pack(suffix, members) for suffix in ("", *FILTERS)]
+        archives = [self.pack(suffix, members) for suffix in ("", *BLOCKS)]
         tree, _ = self.extract(archives[0])
         for form in ("zip", "7zip", "newc", "iso9660", "pax"):
             archives.append(self.path("good." + form))

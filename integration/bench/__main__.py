@@ -8,7 +8,7 @@ import sys
 
 from lab import REPOSITORY, Lab, Report
 
-BENCHMARKS = ("step", "mount")
+BENCHMARKS = ("step", "input", "mount")
 
 
 def main():
