@@ -243,8 +243,8 @@ static int await_ready(
     return 0;
 }
 
-/* An overlay's root has the attributes of its upper directory: the archive's, as a layer has them. A
- * directory's own tell of the place where it lay. */
+/* An overlay's root has the attributes of its upper directory: the archive's, as a layer has them.
+ * A directory's own tell of the place where it lay. */
 static int take_root_attributes(const struct wfe_input_mount *mount, struct wfe_error *err)
 {
     for (size_t i = 0; i < mount->inputs->count; i++) {

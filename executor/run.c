@@ -163,8 +163,8 @@ static int bring_inputs(
             run->options->progress, &run->root_chain, err);
     wfe_progress_stage(run->options->progress, "mounting the inputs");
     run->root_chain = *image_chain;
-    r = wfe_input_mount_open(&run->inputs, temporary_directory(), run->id,
-        run->options->store_path, run->options->cancel, &run->mount, err);
+    r = wfe_input_mount_open(&run->inputs, temporary_directory(), run->id, run->options->store_path,
+        run->options->cancel, &run->mount, err);
     run->mount_fails = r < 0 && r != -ECANCELED;
     return r;
 }

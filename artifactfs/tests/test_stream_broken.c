@@ -71,7 +71,7 @@ static void a_cut_file_is_good_as_far_as_it_goes(void **context)
         int whole = 0;
         /* With less, nothing tells that it is compressed, or what is below the first filter. */
         size_t cut = packings[i].filter == WFE_STREAM_PLAIN   ? packed.length
-                     : packings[i].filter == WFE_STREAM_OTHER ? packed.length / 3
+                     : packings[i].filter == WFE_STREAM_OTHER ? packed.length / 3 * 2
                                                               : 10;
         for (; cut < packed.length; cut += cut < 64 ? 1 : 1 + packed.length / 41) {
             struct bytes head = {packed.data, cut};
@@ -89,7 +89,7 @@ static void a_cut_file_is_good_as_far_as_it_goes(void **context)
             longest = passed.length > longest ? passed.length : longest;
         }
         if (packings[i].filter != WFE_STREAM_PLAIN)
-            assert_true(whole < cuts / 20);
+            assert_true(whole * 20 <= cuts);
         /* libarchive's may hold all of it in one block. */
         if (packings[i].filter != WFE_STREAM_PLAIN && packings[i].filter != WFE_STREAM_OTHER)
             assert_true(longest >= plain.length / 2);
