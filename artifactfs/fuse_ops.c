@@ -78,6 +78,7 @@ static void init(void *user_data, struct fuse_conn_info *conn)
     conn->time_gran = 1;
     /* The kernel takes no more than the mount's bdi has. */
     conn->max_readahead = WFE_FUSE_READ_AHEAD_KIB * 1024;
+    fs->parallel_directories = conn->capable & FUSE_CAP_PARALLEL_DIROPS;
     fs->skips_open = conn->capable & FUSE_CAP_NO_OPEN_SUPPORT;
     fs->skips_opendir = conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT;
 }

@@ -27,6 +27,7 @@
 
 #include <fuse3/fuse_lowlevel.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -62,7 +63,8 @@ struct wfe_fuse {
     struct wfe_virtual *virtual_files;
     struct wfe_fuse_owner owner;
     struct fuse_session *session;
-    bool skips_open, skips_opendir; /* set by init */
+    bool skips_open, skips_opendir, parallel_directories; /* set by init */
+    atomic_bool has_replied;                              /* see artifactfs/fuse_io.h */
 
     pthread_mutex_t buffers_lock;
     char *buffers[WFE_FUSE_KEPT_BUFFERS];

@@ -161,15 +161,11 @@ static bool get_problems(struct wfe_index_decoder *decoder)
 static bool get_stream(struct wfe_index_decoder *decoder, char **data, size_t *ret_length)
 {
     uint32_t allocated = 0, length = 0;
-    for (;;) {
-        uint32_t piece = wfe_index_decoder_count(decoder, WFE_INDEX_FORM_MAX_STREAM_BYTES - length);
-        if (!wfe_index_decoder_end_column(decoder))
-            return false;
-        if (piece == 0)
-            break;
-        if (!get_bytes(decoder, data, &allocated, &length, piece))
-            return false;
-    }
+    uint32_t wanted = wfe_index_decoder_count(decoder, WFE_INDEX_FORM_MAX_STREAM_BYTES);
+    if (!wfe_index_decoder_end_column(decoder) ||
+        !wfe_index_decoder_reserve(decoder, data, &allocated, 0, wanted, 1) ||
+        !get_bytes(decoder, data, &allocated, &length, wanted))
+        return false;
     if (!wfe_column_is_at_end(decoder->reader))
         return wfe_index_decoder_refuse(decoder, "it does not end where it should");
     *ret_length = length;

@@ -202,13 +202,36 @@ static void put_problems(struct wfe_column_writer *writer, const struct wfe_inde
     wfe_column_end(writer);
 }
 
-static int put_stream_piece(void *context, const void *data, size_t length, struct wfe_error *err)
+static int count_piece(void *context, const void *data, size_t length, struct wfe_error *err)
+{
+    (void)data;
+    (void)err;
+    *(uint64_t *)context += length;
+    return 0;
+}
+
+static int put_piece(void *context, const void *data, size_t length, struct wfe_error *err)
 {
     (void)err;
     struct wfe_column_writer *writer = context;
-    if (length > 0)
-        put_text(writer, data, length);
+    wfe_column_put_bytes(writer, data, length);
     return writer->result;
+}
+
+/* Written twice, since its length comes first: who reads it takes room for all of it at once. */
+static int put_stream(
+    struct wfe_column_writer *writer, const struct wfe_stream *stream, struct wfe_error *err)
+{
+    uint64_t length = 0;
+    int r =
+        wfe_stream_save(stream, (struct wfe_sink){.write = count_piece, .context = &length}, err);
+    if (r < 0)
+        return r;
+    if (length > WFE_INDEX_FORM_MAX_STREAM_BYTES)
+        return wfe_error_set(err, WFE_ERROR_LIMIT, EFBIG, "the index is too large for the cache");
+    wfe_column_put(writer, length);
+    wfe_column_end(writer);
+    return wfe_stream_save(stream, (struct wfe_sink){.write = put_piece, .context = writer}, err);
 }
 
 int wfe_index_encode(const struct wfe_index *index, const struct wfe_stream *stream,
@@ -233,10 +256,8 @@ int wfe_index_encode(const struct wfe_index *index, const struct wfe_stream *str
     put_problems(writer, index);
     r = writer->result;
     if (r == 0)
-        r = wfe_stream_save(
-            stream, (struct wfe_sink){.write = put_stream_piece, .context = writer}, err);
+        r = put_stream(writer, stream, err);
     if (r < 0)
         return r;
-    wfe_column_put(writer, 0);
     return wfe_column_writer_finish(writer);
 }

@@ -21,7 +21,7 @@
  *     extents   = gap* length* data*
  *     texts     = length BYTES
  *     problems  = count told { length BYTES }   told: how many follow
- *     stream    = { length BYTES } %x00 %x00    what wfe_stream_save() writes
+ *     stream    = length BYTES                  what wfe_stream_save() writes
  *
  * What is not there is computed again: links, children, their order and count, the tree's hash.
  */

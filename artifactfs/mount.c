@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "artifactfs/background.h"
+#include "artifactfs/fuse_io.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 
@@ -218,7 +219,9 @@ static int serve_mounted(
     struct session *session, int (*mounted)(struct wfe_error *), struct wfe_error *err)
 {
     raise_read_ahead(session->mountpoint);
-    int r = start_signal_thread(session, err);
+    int r = wfe_fuse_io_install(session->fuse, err);
+    if (r == 0)
+        r = start_signal_thread(session, err);
     if (r == 0) {
         begin_serving();
         r = mounted(err);

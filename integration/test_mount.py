@@ -10,6 +10,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 import unittest
 
 from mounting import MountTest, wait_until
@@ -347,19 +348,24 @@ class Damage(MountTest):
         self.assertEqual(os.listdir(self.cache), [])
 
     def test_a_slow_scan_keeps_nobody_waiting_who_need_not_wait(self):
-        archive = self.slow_archive("a.tar.bz2", {"early": b"first"}, 400, {"late": b"last"})
+        archive = self.slow_archive("a.tar.bz2", {"early": b"first", "second": b"2", "third": b"3"},
+                                    600, {"late": b"last"})
         self.mount(archive)
         self.assertEqual(self.read("early"), b"first")
         self.assertEqual(self.artifact()["state"], "scanning")
-        self.assertEqual(os.stat(self.in_mount("middle")).st_size, 400 << 20)
+        self.assertEqual(os.stat(self.in_mount("middle")).st_size, 600 << 20)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
             late = pool.submit(self.read, "late")
             listed = pool.submit(os.listdir, self.mountpoint)
             missing = pool.submit(os.path.exists, self.in_mount("missing"))
-            self.assertEqual(self.read("early"), b"first")
+            # While the three wait, others in the same directory do not.
+            self.assertEqual(self.read("second"), b"2")
+            time.sleep(0.2)
+            self.assertEqual(self.read("third"), b"3")
             self.assertEqual(self.artifact()["state"], "scanning")
+            self.assertEqual([waiter.done() for waiter in (late, listed, missing)], [False] * 3)
             self.assertEqual(late.result(), b"last")
-            self.assertEqual(sorted(listed.result()), ["early", "late", "middle"])
+            self.assertEqual(sorted(listed.result()), ["early", "late", "middle", "second", "third"])
             self.assertFalse(missing.result())
         self.assertTrue(wait_until(lambda: self.artifact()["state"] == "good"))
 

@@ -255,6 +255,7 @@ static void a_layer_of_a_cpio_with_links_is_the_same(void **state)
     add_newc(&cpio, 0100644, 1, "d/b", "");
     add_newc(&cpio, 0040755, 3, "e", "");
     add_newc(&cpio, 0100644, 1, "e/c", "hello");
+    add_newc(&cpio, 0150644, 4, "of no kind that there is", "odd");
     add_newc(&cpio, 0, 0, "TRAILER!!!", "");
     scratch_write("a.cpio", cpio.data, cpio.length);
     assert_same_packed(scratch_path("a.cpio"));
@@ -310,6 +311,16 @@ static void a_layer_of_sparse_files_is_the_same(void **state)
     assert_same_packed(scratch_path("sparse.tar"));
 }
 
+static void write_without_permissions(struct archive *writer, const char *name, unsigned kind)
+{
+    struct archive_entry *entry = archive_entry_new();
+    archive_entry_set_pathname(entry, name);
+    archive_entry_set_mode(entry, kind);
+    archive_entry_set_size(entry, 0);
+    assert_int_equal(archive_write_header(writer, entry), ARCHIVE_OK);
+    archive_entry_free(entry);
+}
+
 static void other_formats_become_the_same_layer(void **state)
 {
     (void)state;
@@ -320,6 +331,8 @@ static void other_formats_become_the_same_layer(void **state)
         write_file(writer, "d/f", 100000, 1);
         write_file(writer, "d/empty", 0, 2);
         write_file(writer, "g", 77, 3);
+        write_without_permissions(writer, "h", S_IFREG);
+        write_without_permissions(writer, "i", S_IFDIR);
         end_archive(writer);
         assert_same(scratch_path("a.other"));
     }
