@@ -169,7 +169,7 @@ ssize_t wfe_artifact_read(struct wfe_artifact *artifact, uint32_t inode, void *b
         size_t n = run < length - done ? (size_t)run : length - done;
         if (is_hole)
             memset(out + done, 0, n);
-        else if (artifact->index->place == WFE_INDEX_FILES)
+        else if (!artifact->stream)
             r = read_file(artifact, inode, out + done, n, offset + done, err);
         else if (data & WFE_INDEX_IN_SPOOL)
             r = read_fd(artifact->spool_fd, out + done, n, data & ~WFE_INDEX_IN_SPOOL, err);

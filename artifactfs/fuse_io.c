@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "artifactfs/fuse_io.h"
 
-#include <fcntl.h>
 #include <linux/fuse.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -32,20 +31,11 @@ static ssize_t read_request(int fd, void *buffer, size_t length, void *user_data
     return read(fd, buffer, length);
 }
 
-static ssize_t splice_reply(int from, off_t *from_offset, int to, off_t *to_offset, size_t length,
-    unsigned flags, void *user_data)
-{
-    (void)user_data;
-    return splice(from, from_offset, to, to_offset, length, flags);
-}
-
 int wfe_fuse_io_install(struct fuse_session *session, struct wfe_error *err)
 {
     static const struct fuse_custom_io io = {
         .writev = write_reply,
         .read = read_request,
-        .splice_receive = splice_reply,
-        .splice_send = splice_reply,
     };
     int r = fuse_session_custom_io(session, &io, fuse_session_fd(session));
     return r < 0 ? wfe_error_system(err, -r, "fuse_session_custom_io") : 0;

@@ -62,15 +62,14 @@ static void give_buffer(struct wfe_fuse *fs, char *buffer, size_t size)
 static void init(void *user_data, struct fuse_conn_info *conn)
 {
     struct wfe_fuse *fs = user_data;
-    static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_SPLICE_WRITE |
-                                   FUSE_CAP_READDIRPLUS | FUSE_CAP_PARALLEL_DIROPS |
-                                   FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPORT_SUPPORT |
-                                   FUSE_CAP_ASYNC_DIO;
+    static const unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_READDIRPLUS |
+                                   FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_CACHE_SYMLINKS |
+                                   FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_ASYNC_DIO;
     /* What was read of an inode stays true, so there is nothing to invalidate; listings are read
      * with all attributes, since most who list ask for them next. */
-    static const unsigned unwanted = FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO |
-                                     FUSE_CAP_SPLICE_READ | FUSE_CAP_POSIX_LOCKS |
-                                     FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_IOCTL_DIR;
+    static const unsigned unwanted =
+        FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ |
+        FUSE_CAP_SPLICE_WRITE | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_IOCTL_DIR;
     conn->want |= conn->capable & wanted;
     conn->want &= ~unwanted;
     conn->max_background = MAX_BACKGROUND;
@@ -159,65 +158,39 @@ static void opendir_(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *i
         fuse_reply_open(req, info);
 }
 
-/* Where the bytes lie as they are, the kernel moves them. Returns false when they don't. */
-static bool reply_from_file(
-    fuse_req_t req, struct wfe_artifact *artifact, uint32_t inode, size_t size, uint64_t offset)
+static ssize_t read_place(const struct wfe_fuse *fs, const struct wfe_place *place, char *buffer,
+    size_t size, uint64_t offset, const struct wfe_index_patience *patience)
 {
-    struct wfe_inode record;
-    if (wfe_index_get(wfe_artifact_index(artifact), inode, &record) < 0 ||
-        offset >= record.size_bytes)
-        return false;
-    if (size > record.size_bytes - offset)
-        size = (size_t)(record.size_bytes - offset);
-    uint64_t position;
-    size_t length;
-    int fd = wfe_artifact_map(artifact, inode, offset, size, &position, &length);
-    if (fd < 0 || length < size)
-        return false;
-    struct fuse_bufvec data = FUSE_BUFVEC_INIT(length);
-    data.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-    data.buf[0].fd = fd;
-    data.buf[0].pos = (off_t)position;
-    fuse_reply_data(req, &data, 0);
-    return true;
+    if (place->kind == WFE_PLACE_ROOT)
+        return -EISDIR;
+    if (place->kind == WFE_PLACE_VIRTUAL)
+        return wfe_virtual_read(fs->virtual_files, place->number, buffer, size, offset, patience);
+    struct wfe_artifact *artifact;
+    int r = wfe_place_open(fs, place, &artifact);
+    return r < 0 ? r
+                 : wfe_artifact_read(artifact, place->inode, buffer, size, offset, patience, NULL);
 }
 
-static void reply_from_memory(fuse_req_t req, struct wfe_fuse *fs, const struct wfe_place *place,
-    struct wfe_artifact *artifact, size_t size, off_t offset)
-{
-    char *buffer = take_buffer(fs, size);
-    if (!buffer) {
-        fuse_reply_err(req, ENOMEM);
-        return;
-    }
-    const struct wfe_index_patience *patience = WFE_FUSE_PATIENCE(fs, req);
-    ssize_t n = artifact ? wfe_artifact_read(artifact, place->inode, buffer, size, (uint64_t)offset,
-                               patience, NULL)
-                         : wfe_virtual_read(fs->virtual_files, place->number, buffer, size,
-                               (uint64_t)offset, patience);
-    if (n < 0)
-        fuse_reply_err(req, (int)-n);
-    else
-        fuse_reply_buf(req, buffer, (size_t)n);
-    give_buffer(fs, buffer, size);
-}
-
+/* Through memory, also where the bytes lie in a file as they are: to splice them there took Linux
+ * 6.18 12 times as long. */
 static void read_(
     fuse_req_t req, fuse_ino_t number, size_t size, off_t offset, struct fuse_file_info *info)
 {
     (void)info;
     struct wfe_fuse *fs = fuse_req_userdata(req);
     struct wfe_place place;
-    struct wfe_artifact *artifact = NULL;
     int r = wfe_place_of(fs, number, &place);
-    if (r == 0 && place.kind == WFE_PLACE_ROOT)
-        r = -EISDIR;
-    if (r == 0 && place.kind == WFE_PLACE_ARTIFACT)
-        r = wfe_place_open(fs, &place, &artifact);
-    if (r < 0)
-        fuse_reply_err(req, -r);
-    else if (!artifact || !reply_from_file(req, artifact, place.inode, size, (uint64_t)offset))
-        reply_from_memory(req, fs, &place, artifact, size, offset);
+    char *buffer = r == 0 ? take_buffer(fs, size) : NULL;
+    if (r < 0 || !buffer) {
+        fuse_reply_err(req, r < 0 ? -r : ENOMEM);
+        return;
+    }
+    ssize_t n = read_place(fs, &place, buffer, size, (uint64_t)offset, WFE_FUSE_PATIENCE(fs, req));
+    if (n < 0)
+        fuse_reply_err(req, (int)-n);
+    else
+        fuse_reply_buf(req, buffer, (size_t)n);
+    give_buffer(fs, buffer, size);
 }
 
 static void lseek_(

@@ -48,7 +48,6 @@ struct bzip2_decoder {
     bool ended;
     unsigned char level;
     struct scanner scanner;
-    uint64_t last_stop; /* decoded offset where a block began last */
     uint64_t stopped_bit;
     /* Since start() at a block, up to the stream's end: */
     bool resumed;
@@ -206,19 +205,21 @@ static int feed(struct bzip2_decoder *bzip2, struct wfe_error *err)
     return r;
 }
 
-/* libbz2 has put out all that it can. Is it because a block begins here? *ret: whether there is
- * more to be fed. */
+/*
+ * libbz2 has put out all that it can; whether that was because a block might begin here. In the
+ * midst of a block none of it has come out, and so no more than where its start was passed, which
+ * was stopped at if a stop was due.
+ */
 static bool pass_block_start(struct bzip2_decoder *bzip2, uint64_t out)
 {
     struct scanner *scanner = &bzip2->scanner;
     if (!bzip2->base.is_pass || scanner->found == NOT_FOUND ||
         wfe_input_tell(&bzip2->input) != byte_of_found(scanner))
         return false;
-    if (out > bzip2->last_stop && out >= bzip2->base.stop_from) {
+    if (out >= bzip2->base.stop_from) {
         bzip2->base.stopped = true;
         bzip2->stopped_bit = scanner->found;
     }
-    bzip2->last_stop = out;
     scanner->found = NOT_FOUND;
     return true;
 }
