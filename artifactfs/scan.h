@@ -31,9 +31,6 @@
  *     go to the spool                       reported
  *     uid, gid negative or above 2^32-2     65534; reported
  *     rdev                                  its lower 32 bits
- *     no permissions at all, in a format    0644, a directory 0755
- *     that may lack them (not tar, cpio,
- *     ar)
  *     kind unknown                          a file
  *     xattr system.*, xfsroot.*, ACLs,      dropped
  *     file flags

@@ -87,9 +87,6 @@ static int describe(struct wfe_scan_entries *entries, struct archive_entry *entr
 {
     const char *name = archive_entry_pathname(entry);
     uint32_t kind = kind_of(entry);
-    uint32_t permissions = archive_entry_perm(entry) & 07777;
-    if (permissions == 0 && !wfe_scan_format_is_contiguous(entries->format))
-        permissions = kind == AE_IFDIR ? 0755 : 0644;
     la_int64_t size = archive_entry_size_is_set(entry) ? archive_entry_size(entry) : 0;
     long nanoseconds = archive_entry_mtime_nsec(entry);
     struct wfe_index_entry found = {
@@ -99,7 +96,7 @@ static int describe(struct wfe_scan_entries *entries, struct archive_entry *entr
         .size_bytes = size > 0 ? (uint64_t)size : 0,
         .mtime_s = archive_entry_mtime(entry),
         .mtime_ns = nanoseconds > 0 && nanoseconds < 1000000000 ? (uint32_t)nanoseconds : 0,
-        .mode = kind | permissions,
+        .mode = kind | (archive_entry_perm(entry) & 07777),
         .rdev = (uint32_t)archive_entry_rdev(entry),
     };
     found.uid = owner_of(entries->index, name, "owner", archive_entry_uid(entry));

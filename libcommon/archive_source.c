@@ -71,24 +71,13 @@ static int format_of(struct archive *reader)
     return archive_format(reader) & ARCHIVE_FORMAT_BASE_MASK;
 }
 
-static uint32_t permissions_of(struct archive *reader, struct archive_entry *entry)
-{
-    uint32_t permissions = archive_entry_perm(entry) & 07777;
-    int format = format_of(reader);
-    if (permissions != 0 || format == ARCHIVE_FORMAT_TAR || format == ARCHIVE_FORMAT_CPIO ||
-        format == ARCHIVE_FORMAT_AR)
-        return permissions;
-    return archive_entry_filetype(entry) == AE_IFDIR ? 0755 : 0644;
-}
-
 static bool is_symbol_table(struct archive *reader, struct archive_entry *entry)
 {
     const char *name = archive_entry_pathname(entry);
     return format_of(reader) == ARCHIVE_FORMAT_AR && name && name[0] == '/';
 }
 
-static void describe(
-    struct archive *reader, struct archive_entry *entry, struct wfe_layer_entry *ret)
+static void describe(struct archive_entry *entry, struct wfe_layer_entry *ret)
 {
     enum wfe_layer_kind kind = kind_of(entry);
     bool has_size = archive_entry_size_is_set(entry) && archive_entry_size(entry) >= 0;
@@ -98,7 +87,7 @@ static void describe(
         .target = kind == WFE_LAYER_HARDLINK  ? archive_entry_hardlink(entry)
                   : kind == WFE_LAYER_SYMLINK ? archive_entry_symlink(entry)
                                               : NULL,
-        .mode = permissions_of(reader, entry),
+        .mode = archive_entry_perm(entry) & 07777,
         .uid = archive_entry_uid(entry),
         .gid = archive_entry_gid(entry),
         .mtime_s = archive_entry_mtime(entry),
@@ -129,7 +118,7 @@ static int next(struct wfe_layer_source *base, struct wfe_layer_entry *ret, stru
         good = status == ARCHIVE_OK || status == ARCHIVE_WARN;
     } while (good && is_symbol_table(source->reader, source->entry));
     if (good)
-        describe(source->reader, source->entry, ret);
+        describe(source->entry, ret);
     uselocale(saved);
     source->position = 0;
     source->block_length = 0;

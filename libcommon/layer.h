@@ -47,8 +47,6 @@
  *     symbolic link without a target            refused; target > 4095 bytes: WFE_ERROR_LIMIT
  *     setuid, setgid                            cleared, but for a directory's setgid
  *     sticky                                    kept
- *     no permissions at all, in a format that   0644, a directory 0755
- *     may lack them (not tar, cpio, ar)
  *     owner                                     the numbers kept, the names dropped; a number
  *                                               that Linux has not (negative, >= 2^32-1): refused
  *     times                                     mtime in whole seconds, no other; the local ones

@@ -287,8 +287,9 @@ static void a_start_of_a_block_in_the_midst_of_another_is_none(void **context)
             used[count++] = (unsigned char)i;
     }
     BYTES struct bytes plain = make_plain(PLAIN_BYTES / 2, 21);
+    uint32_t state = 23;
     for (size_t i = 0; i < plain.length; i++)
-        plain.data[i] = used[plain.data[i] % count];
+        plain.data[i] = used[next_random(&state) % count];
     BYTES struct bytes packed = {0};
     BYTES struct bytes passed = {0};
     add_bzip2(&packed, plain.data, plain.length, 1);
@@ -296,7 +297,7 @@ static void a_start_of_a_block_in_the_midst_of_another_is_none(void **context)
     assert_int_equal(run_pass(stream, &passed, NULL), 0);
     assert_int_equal(passed.length, plain.length);
     assert_memory_equal(passed.data, plain.data, plain.length);
-    assert_in_range(stream->checkpoints.count, plain.length / 100000, plain.length / 90000);
+    assert_in_range(stream->checkpoints.count, plain.length / 100000, plain.length / 80000);
     for (size_t i = stream->checkpoints.count; i-- > 0;)
         assert_read(stream, &plain, stream->checkpoints.items[i].place.out, 1000);
     assert_random_reads(stream, &plain, 50, 22);
