@@ -40,25 +40,6 @@ bool wfe_index_source_is_exact(const struct wfe_index *index)
            !index->has_clamped_names;
 }
 
-static enum wfe_layer_kind kind_of(uint32_t mode)
-{
-    switch (mode & S_IFMT) {
-    case S_IFREG:
-        return WFE_LAYER_FILE;
-    case S_IFDIR:
-        return WFE_LAYER_DIRECTORY;
-    case S_IFLNK:
-        return WFE_LAYER_SYMLINK;
-    case S_IFIFO:
-        return WFE_LAYER_FIFO;
-    case S_IFCHR:
-    case S_IFBLK:
-        return WFE_LAYER_DEVICE;
-    default:
-        return WFE_LAYER_OTHER;
-    }
-}
-
 static int set_path(struct index_source *source, uint32_t node, char *out, struct wfe_error *err)
 {
     ssize_t length = wfe_index_node_path(source->index, node, out, WFE_MAX_NAME_BYTES + 1);
@@ -86,7 +67,7 @@ static int describe(struct index_source *source, const struct wfe_index_item *it
     if (wfe_index_get(source->index, item->inode, &inode) < 0)
         return wfe_error_set(err, WFE_ERROR_INTERNAL, ENOENT, "an item has no inode");
     struct wfe_layer_entry entry = {
-        .kind = kind_of(inode.mode),
+        .kind = wfe_layer_kind_of(inode.mode),
         .name = source->name,
         .mode = inode.mode & 07777,
         .uid = inode.uid,

@@ -8,7 +8,6 @@
 
 #include "artifactfs/scan.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <search.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "libcommon/cleanup.h"
+#include "libcommon/file.h"
 
 /* Linux's XATTR_LIST_MAX. */
 enum { LIST_BYTES = 64 * 1024 };
@@ -58,57 +58,9 @@ struct walk {
     uint32_t extent_count, extents_allocated;
 };
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int list_names(DIR *dir, struct level *level)
-{
-    size_t allocated = 0;
-    for (;;) {
-        errno = 0;
-        const struct dirent *found = readdir(dir);
-        if (!found)
-            return -errno;
-        if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
-            continue;
-        if (level->count == allocated) {
-            allocated = allocated ? 2 * allocated : 32;
-            char **names = reallocarray(level->names, allocated, sizeof *names);
-            if (!names)
-                return -ENOMEM;
-            level->names = names;
-        }
-        level->names[level->count] = strdup(found->d_name);
-        if (!level->names[level->count])
-            return -ENOMEM;
-        level->count++;
-    }
-}
-
 static void level_done(struct level *level)
 {
-    for (size_t i = 0; i < level->count; i++)
-        free(level->names[i]);
-    free(level->names);
-}
-
-static int list_directory(int fd, struct level *level)
-{
-    /* The stream owns its descriptor, and is needed for the list alone. */
-    int list_fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (list_fd < 0)
-        return -errno;
-    DIR *dir = fdopendir(list_fd);
-    if (!dir) {
-        int r = -errno;
-        close(list_fd);
-        return r;
-    }
-    int r = list_names(dir, level);
-    closedir(dir);
-    return r;
+    wfe_names_free(level->names, level->count);
 }
 
 /* Go into the directory fd, which is taken on success. Returns 0 or -errno. */
@@ -123,13 +75,9 @@ static int push(struct walk *walk, int fd, const struct stat *st)
         walk->levels_allocated = allocated;
     }
     struct level level = {.dev = st->st_dev, .ino = st->st_ino, .path_length = walk->path_length};
-    int r = list_directory(fd, &level);
-    if (r < 0) {
-        level_done(&level);
+    int r = wfe_list_directory(fd, &level.names, &level.count);
+    if (r < 0)
         return r;
-    }
-    if (level.count > 0)
-        qsort(level.names, level.count, sizeof *level.names, compare_names);
     walk->levels[walk->depth++] = level;
     wfe_cleanup_close(&walk->fd);
     walk->fd = fd;

@@ -15,9 +15,17 @@
  *     zstd     frames                                               RFC 8878
  *     xz       blocks                                               xz file format 1.1.0
  *     bzip2    blocks                                               -
- *     other    what libarchive decodes (lz4, lzma, compress, chains of filters, …), and solid
- *              streams of the above (one frame or block): the pass writes what it decodes to a
- *              spool file, up to a limit
+ *     other    what libarchive decodes (lz4, lzma, compress, one    -
+ *              filter below another, …): none
+ *
+ * Where reads would have too much to decode before what they want, wfe_stream_open() decides to
+ * spool: the pass writes all that it decodes to a file, up to a limit, and reads are reads of that.
+ * So it is with `other`, with zstd when the first frame decodes to more than
+ * WFE_STREAM_MAX_FRAME_BYTES (what `tar --zstd` writes; a larger frame further on is decoded from
+ * its start for each reader), and with xz when a block decodes to more than
+ * WFE_STREAM_MAX_BLOCK_BYTES or the indexes at the end can't be read.
+ *
+ * What follows the last gzip member or bzip2 stream and doesn't begin as one is not looked at.
  *
  * Reads (wfe_stream_read()) may run in any number of threads, also during the pass, within the
  * bytes that it has gone over. The state of each sequential reader is kept alive for its next read,

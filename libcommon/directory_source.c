@@ -9,7 +9,6 @@
  */
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <search.h>
@@ -22,6 +21,7 @@
 
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/file.h"
 #include "libcommon/layer_source.h"
 
 enum { READ_BYTES = 256 * 1024 };
@@ -76,40 +76,9 @@ static bool same_version(const struct stat *a, const struct stat *b)
            a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int list_names(DIR *dir, struct level *level)
-{
-    size_t allocated = 0;
-    for (;;) {
-        errno = 0;
-        const struct dirent *found = readdir(dir);
-        if (!found)
-            return -errno;
-        if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
-            continue;
-        if (level->count == allocated) {
-            allocated = allocated ? 2 * allocated : 32;
-            char **names = reallocarray(level->names, allocated, sizeof *names);
-            if (!names)
-                return -ENOMEM;
-            level->names = names;
-        }
-        level->names[level->count] = strdup(found->d_name);
-        if (!level->names[level->count])
-            return -ENOMEM;
-        level->count++;
-    }
-}
-
 static void level_done(struct level *level)
 {
-    for (size_t i = 0; i < level->count; i++)
-        free(level->names[i]);
-    free(level->names);
+    wfe_names_free(level->names, level->count);
     if (level->fd >= 0)
         close(level->fd);
 }
@@ -129,23 +98,12 @@ static int push(struct directory_source *source, int fd)
             r = -ENOMEM;
         }
     }
-    /* The stream owns its descriptor, and is needed for the list alone. */
-    int list_fd = r == 0 ? openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (r == 0 && list_fd < 0)
-        r = -errno;
-    DIR *dir = list_fd >= 0 ? fdopendir(list_fd) : NULL;
-    if (dir) {
-        r = list_names(dir, &level);
-        closedir(dir);
-    } else if (list_fd >= 0) {
-        r = -errno;
-        close(list_fd);
-    }
+    if (r == 0)
+        r = wfe_list_directory(fd, &level.names, &level.count);
     if (r < 0) {
         level_done(&level);
         return r;
     }
-    qsort(level.names, level.count, sizeof *level.names, compare_names);
     source->levels[source->depth++] = level;
     return 0;
 }
@@ -245,7 +203,7 @@ static int read_link(struct directory_source *source, struct wfe_error *err)
     return wfe_buffer_puts(&source->target, target) < 0 ? wfe_error_nomem(err) : 0;
 }
 
-static enum wfe_layer_kind kind_of(mode_t mode)
+enum wfe_layer_kind wfe_layer_kind_of(uint32_t mode)
 {
     switch (mode & S_IFMT) {
     case S_IFREG:
@@ -269,7 +227,7 @@ static int describe(
 {
     const struct stat *st = &source->st;
     struct wfe_layer_entry entry = {
-        .kind = kind_of(st->st_mode),
+        .kind = wfe_layer_kind_of(st->st_mode),
         .name = source->path.data,
         .mode = st->st_mode & 07777,
         .uid = st->st_uid,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "libcommon/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -174,4 +175,65 @@ char *wfe_path_join(const char *directory, const char *name)
     if (asprintf(&path, "%s/%s", directory, name) < 0)
         return NULL;
     return path;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int read_names(DIR *directory, char ***names, size_t *count)
+{
+    size_t allocated = 0;
+    for (;;) {
+        errno = 0;
+        const struct dirent *found = readdir(directory);
+        if (!found)
+            return -errno;
+        if (strcmp(found->d_name, ".") == 0 || strcmp(found->d_name, "..") == 0)
+            continue;
+        if (*count == allocated) {
+            allocated = allocated ? 2 * allocated : 32;
+            char **grown = reallocarray(*names, allocated, sizeof *grown);
+            if (!grown)
+                return -ENOMEM;
+            *names = grown;
+        }
+        char *name = strdup(found->d_name);
+        if (!name)
+            return -ENOMEM;
+        (*names)[(*count)++] = name;
+    }
+}
+
+int wfe_list_directory(int fd, char ***ret_names, size_t *ret_count)
+{
+    /* The stream owns its descriptor, and has a position of its own. */
+    WFE_CLOSE int list_fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (list_fd < 0)
+        return -errno;
+    DIR *directory = fdopendir(list_fd);
+    if (!directory)
+        return -errno;
+    wfe_steal_fd(&list_fd);
+    char **names = NULL;
+    size_t count = 0;
+    int r = read_names(directory, &names, &count);
+    closedir(directory);
+    if (r < 0) {
+        wfe_names_free(names, count);
+        return r;
+    }
+    if (count > 0)
+        qsort(names, count, sizeof *names, compare_names);
+    *ret_names = names;
+    *ret_count = count;
+    return 0;
+}
+
+void wfe_names_free(char **names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
 }

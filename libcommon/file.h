@@ -36,6 +36,11 @@ int wfe_replace_file(int dirfd, const char *name, const void *data, size_t lengt
  * A missing path is success. Returns 0 or -errno. */
 int wfe_remove_tree(const char *path);
 
+/* The names in the directory fd, without "." and "..", in the order of their bytes. The caller
+ * frees them with wfe_names_free(). fd's position is left alone. Returns 0 or -errno. */
+int wfe_list_directory(int fd, char ***ret_names, size_t *ret_count);
+void wfe_names_free(char **names, size_t count);
+
 /* "DIRECTORY/NAME", allocated; NULL when memory ran out. */
 char *wfe_path_join(const char *directory, const char *name);
 

@@ -29,6 +29,9 @@ enum wfe_layer_kind {
     WFE_LAYER_OTHER, /* a socket */
 };
 
+/* The kind of a file that is not a hard link, by S_IFMT. */
+enum wfe_layer_kind wfe_layer_kind_of(uint32_t mode);
+
 /* Strings are views that hold until the source's next call. */
 struct wfe_layer_entry {
     enum wfe_layer_kind kind;

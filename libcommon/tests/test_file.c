@@ -285,6 +285,35 @@ static void paths_are_joined_with_a_slash(void **state)
     assert_string_equal(path, "a/b/c");
 }
 
+static void names_are_listed_in_the_order_of_their_bytes(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {".hidden", "B", "a", "b", "\xff"};
+    static const char *const made[] = {"b", "\xff", "B", ".hidden", "a"};
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        put(made[i], "");
+    /* Twice: the descriptor's own position does not count. */
+    for (int round = 0; round < 2; round++) {
+        char **names;
+        size_t count;
+        assert_int_equal(wfe_list_directory(base_fd, &names, &count), 0);
+        assert_int_equal(count, sizeof expected / sizeof *expected);
+        for (size_t i = 0; i < count; i++)
+            assert_string_equal(names[i], expected[i]);
+        wfe_names_free(names, count);
+    }
+}
+
+static void what_is_no_directory_has_no_names(void **state)
+{
+    (void)state;
+    put("file", "");
+    WFE_CLOSE int fd = open(below("file"), O_RDONLY | O_CLOEXEC);
+    char **names;
+    size_t count;
+    assert_int_equal(wfe_list_directory(fd, &names, &count), -ENOTDIR);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_base, remove_base)
 
 int main(void)
@@ -305,6 +334,8 @@ int main(void)
         TEST(a_tree_is_removed_without_following_links),
         TEST(removing_what_is_not_there_is_success),
         TEST(paths_are_joined_with_a_slash),
+        TEST(names_are_listed_in_the_order_of_their_bytes),
+        TEST(what_is_no_directory_has_no_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
