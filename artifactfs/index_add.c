@@ -292,7 +292,7 @@ static int make_directory(struct wfe_index *index, uint32_t parent,
         .target = WFE_INDEX_NONE,
         .xattrs = WFE_INDEX_NONE,
     };
-    uint32_t inode;
+    uint32_t inode = WFE_INDEX_NONE;
     int r = new_inode(index, &made, &inode, err);
     if (r == 0)
         r = add_node(index, parent, name, true, inode, ret, err);
