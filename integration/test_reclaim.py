@@ -9,8 +9,9 @@ from harness import IMAGE, IntegrationTest
 
 class Reclaim(IntegrationTest):
     def killed_executor(self):
-        """One that is killed while its step runs."""
-        process = self.start_step({"image": IMAGE, "run": "echo up; sleep 1000"})
+        """One that is killed while its step runs; a task that is only starting may vanish by itself,
+        and what is left of it is reclaimed later."""
+        process = self.start_step({"image": IMAGE, "run": "sleep 0.5; echo up; sleep 1000"})
         seen = b""
         while b"up\n" not in seen and (chunk := os.read(process.stderr.fileno(), 4096)):
             seen += chunk
