@@ -9,6 +9,8 @@
 #include "executor/owner.h"
 #include "leases.pb-c.h"
 
+#define CREATE_TIMEOUT_MS 30000
+
 static const ProtobufCServiceDescriptor *const LEASES = &leases__leases__descriptor;
 
 int wfe_lease_create_start(const struct wfe_session *session, const char *id,
@@ -36,6 +38,9 @@ int wfe_lease_create_start(const struct wfe_session *session, const char *id,
     WFE_LABEL_MAP_ATTACH(&request, &map);
     struct wfe_rpc_context context = wfe_session_context(session);
     context.lease = NULL;
+    /* Cancelled half-way, a lease could appear after its deletion. */
+    context.cancel = NULL;
+    context.timeout_ms = CREATE_TIMEOUT_MS;
     return wfe_rpc_start(session->rpc, &context, (struct wfe_rpc_method){LEASES, "Create"},
         &request.base, ret_call, err);
 }
