@@ -90,15 +90,21 @@ static void keep_index(struct wfe_artifact *artifact)
         wfe_artifact_log(artifact, "its index is not kept: %s", err.message);
 }
 
-/* Over a plain file the scan has gone without reading it, and so without seeing its end. */
-static void end_pass(struct wfe_artifact *artifact)
+static int end_pass(struct wfe_artifact *artifact, struct wfe_error *err)
 {
     const void *data;
     size_t length = 1;
-    while (wfe_stream_filter(artifact->stream) == WFE_STREAM_PLAIN && length > 0 &&
-           !wfe_cancel_requested(artifact->cancel) &&
-           wfe_stream_next(artifact->stream, &data, &length, NULL) == 0)
-        ;
+    int r = 0;
+    while (r == 0 && length > 0 && !wfe_cancel_requested(artifact->cancel))
+        r = wfe_stream_next(artifact->stream, &data, &length, err);
+    return r;
+}
+
+static void end_scanning(struct wfe_artifact *artifact)
+{
+    pthread_mutex_lock(&artifact->lock);
+    artifact->scanning = false;
+    pthread_mutex_unlock(&artifact->lock);
 }
 
 static void *run_scan(void *context)
@@ -108,20 +114,31 @@ static void *run_scan(void *context)
     int r = artifact->scan
                 ? wfe_scan_run(artifact->scan, &err)
                 : wfe_scan_directory(artifact->fd, artifact->index, artifact->cancel, &err);
-    if (artifact->scan)
-        end_pass(artifact);
+    /* Over a plain file it has gone without reading it, and so without seeing its end. */
+    if (artifact->scan && wfe_stream_filter(artifact->stream) == WFE_STREAM_PLAIN)
+        (void)end_pass(artifact, NULL);
     report(artifact, r, &err);
-    pthread_mutex_lock(&artifact->lock);
-    artifact->scanning = false;
-    pthread_mutex_unlock(&artifact->lock);
+    end_scanning(artifact);
     keep_index(artifact);
     return NULL;
 }
 
-static int start_scan(struct wfe_artifact *artifact, struct wfe_error *err)
+/* For an artifact whose index was in the cache, and whose data have to be spooled. */
+static void *run_pass(void *context)
+{
+    struct wfe_artifact *artifact = context;
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (end_pass(artifact, &err) < 0)
+        wfe_artifact_blame(artifact, err.message);
+    end_scanning(artifact);
+    return NULL;
+}
+
+static int start_scan(
+    struct wfe_artifact *artifact, void *(*run)(void *context), struct wfe_error *err)
 {
     artifact->scanning = true;
-    int r = wfe_artifact_start_thread(&artifact->scan_thread, run_scan, artifact);
+    int r = wfe_artifact_start_thread(&artifact->scan_thread, run, artifact);
     if (r < 0)
         return wfe_error_system(err, -r, "pthread_create");
     artifact->has_scan_thread = true;
@@ -219,8 +236,11 @@ static int open_file(struct wfe_artifact *artifact, const struct wfe_artifact_op
         return r;
     choose_name(artifact, name);
     choose_key(artifact, options, name);
-    if (load_index(artifact))
-        return wfe_artifact_start_hash(artifact, true, err);
+    if (load_index(artifact)) {
+        r = wfe_artifact_start_hash(artifact, true, err);
+        bool is_passed = !wfe_stream_needs_pass(artifact->stream);
+        return r < 0 || is_passed ? r : start_scan(artifact, run_pass, err);
+    }
     struct wfe_scan_options scan = {
         .file_name = name,
         .file_mtime_s = artifact->status.st_mtim.tv_sec,
@@ -235,14 +255,14 @@ static int open_file(struct wfe_artifact *artifact, const struct wfe_artifact_op
     artifact->index = wfe_scan_take_index(artifact->scan);
     artifact->spool_fd = wfe_scan_take_spool(artifact->scan);
     r = wfe_artifact_start_hash(artifact, false, err);
-    return r < 0 ? r : start_scan(artifact, err);
+    return r < 0 ? r : start_scan(artifact, run_scan, err);
 }
 
 static int open_directory(struct wfe_artifact *artifact, struct wfe_error *err)
 {
     artifact->size_bytes = 0;
     int r = wfe_index_new(WFE_INDEX_FILES, &artifact->index, err);
-    return r < 0 ? r : start_scan(artifact, err);
+    return r < 0 ? r : start_scan(artifact, run_scan, err);
 }
 
 static int open_source(struct wfe_artifact *artifact, const struct wfe_artifact_options *options,
@@ -303,6 +323,8 @@ void wfe_artifact_free(struct wfe_artifact *artifact)
         pthread_join(artifact->hash_thread, NULL);
     if (artifact->has_scan_thread)
         pthread_join(artifact->scan_thread, NULL);
+    if (artifact->stream && artifact->cache && wfe_stream_has_altered_windows(artifact->stream))
+        wfe_index_cache_forget(artifact->cache, &artifact->key);
     wfe_scan_free(artifact->scan);
     wfe_index_free(artifact->index);
     wfe_stream_free(artifact->stream);

@@ -35,7 +35,7 @@ struct wfe_artifact {
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
-    bool scanning;
+    bool scanning; /* or, with an index from the cache, passing over the stream */
     bool hashing;
     bool expects_digest; /* `digest` is what the bytes should have */
     bool knows_digest;   /* `digest` is what was expected or found */

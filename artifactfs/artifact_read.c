@@ -48,13 +48,21 @@ static int read_fd(int fd, char *buffer, size_t length, uint64_t offset, struct 
     return 0;
 }
 
+static bool is_scanning(struct wfe_artifact *artifact)
+{
+    pthread_mutex_lock(&artifact->lock);
+    bool scanning = artifact->scanning;
+    pthread_mutex_unlock(&artifact->lock);
+    return scanning;
+}
+
 /* Wait until the scan has gone over the stream's bytes up to `end`. */
 static int wait_for_pass(struct wfe_artifact *artifact, uint64_t end,
     const struct wfe_index_patience *patience, struct wfe_error *err)
 {
     while (wfe_stream_length(artifact->stream) < end) {
         /* Asked in this order: the pass may have ended between the two. */
-        if (wfe_index_is_complete(artifact->index))
+        if (!is_scanning(artifact))
             return wfe_stream_length(artifact->stream) < end ? truncated(err) : 0;
         if (patience && patience->is_over && patience->is_over(patience->context))
             return wfe_error_set(err, WFE_ERROR_CANCELLED, EINTR, "interrupted");

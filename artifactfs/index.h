@@ -60,7 +60,7 @@
 #define WFE_INDEX_ROOT 0 /* the root's inode, and its node */
 
 /* Changed with the form of what artifactfs/index_cache.h or wfe_stream_save() writes. */
-#define WFE_INDEX_FORMAT_VERSION 1
+#define WFE_INDEX_FORMAT_VERSION 2
 
 /* Where the data of an index's files lie. */
 enum wfe_index_place {

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "artifactfs/index_evict.h"
@@ -101,11 +102,6 @@ static void name_of(const struct wfe_digest *key, char out[static NAME_BYTES])
         out, NAME_BYTES, "%s.v%d" WFE_INDEX_SUFFIX, wfe_digest_hex(key), WFE_INDEX_FORMAT_VERSION);
 }
 
-static ssize_t read_file(void *context, void *data, size_t length)
-{
-    return wfe_read_full(*(const int *)context, data, length);
-}
-
 int wfe_index_cache_load(struct wfe_index_cache *cache, const struct wfe_digest *key,
     const struct stat *st, struct wfe_stream *stream, struct wfe_index **ret, struct wfe_error *err)
 {
@@ -123,8 +119,7 @@ int wfe_index_cache_load(struct wfe_index_cache *cache, const struct wfe_digest 
     if (!S_ISREG(found.st_mode))
         return -ENOENT;
     struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_index_decode_from(
-        (struct wfe_column_source){.read = read_file, .context = &fd}, st, stream, ret, &failure);
+    int r = wfe_index_decode(fd, st, stream, ret, &failure);
     if (r == 0) {
         /* Its age counts from here; a file that is somebody else's keeps its own. */
         (void)futimens(fd, NULL);
@@ -140,33 +135,49 @@ int wfe_index_cache_load(struct wfe_index_cache *cache, const struct wfe_digest 
     return r;
 }
 
-static bool can_be_kept(const struct wfe_index *index, const struct wfe_stream *stream)
+void wfe_index_cache_forget(struct wfe_index_cache *cache, const struct wfe_digest *key)
 {
-    uint64_t offset;
-    bool is_spooled =
-        wfe_stream_filter(stream) != WFE_STREAM_PLAIN && wfe_stream_plain_fd(stream, &offset) >= 0;
-    return wfe_index_is_complete(index) && !index->broken && index->place == WFE_INDEX_STREAM &&
-           !is_spooled;
+    char name[NAME_BYTES];
+    name_of(key, name);
+    unlinkat(cache->directory_fd, name, 0);
 }
 
+static bool can_be_kept(const struct wfe_index *index)
+{
+    return wfe_index_is_complete(index) && !index->broken && index->place == WFE_INDEX_STREAM;
+}
+
+/* Whether fd is locked, as a file that still has its name: up to then it looks abandoned, and may
+ * have been evicted. */
+static bool lock_temporary(int fd)
+{
+    struct stat st;
+    return flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && st.st_nlink > 0;
+}
+
+/* Locked for as long as it is written. Returns the descriptor or -errno. */
 static int create_temporary(
     const struct wfe_index_cache *cache, const struct wfe_digest *key, char out[static NAME_BYTES])
 {
     static atomic_uint counter;
-    int fd;
-    do {
+    for (;;) {
         snprintf(out, NAME_BYTES, ".%s.%ld-%u" WFE_INDEX_TEMPORARY_SUFFIX, wfe_digest_hex(key),
             (long)getpid(), atomic_fetch_add(&counter, 1));
-        fd = openat(cache->directory_fd, out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    } while (fd < 0 && errno == EEXIST);
-    return fd < 0 ? -errno : fd;
+        int fd = openat(cache->directory_fd, out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd >= 0 && lock_temporary(fd))
+            return fd;
+        if (fd < 0 && errno != EEXIST)
+            return -errno;
+        if (fd >= 0)
+            close(fd);
+    }
 }
 
 int wfe_index_cache_store(struct wfe_index_cache *cache, const struct wfe_digest *key,
     const struct stat *st, const struct wfe_index *index, const struct wfe_stream *stream,
     struct wfe_error *err)
 {
-    if (!can_be_kept(index, stream))
+    if (!can_be_kept(index))
         return -ENOTSUP;
     char temporary[NAME_BYTES], name[NAME_BYTES];
     name_of(key, name);
@@ -179,8 +190,7 @@ int wfe_index_cache_store(struct wfe_index_cache *cache, const struct wfe_digest
         r = wfe_error_system(err, errno, "rename");
     if (r < 0) {
         unlinkat(cache->directory_fd, temporary, 0);
-        if (r != -ENOTSUP)
-            wfe_error_prefix(err, "index in %s", cache->directory);
+        wfe_error_prefix(err, "index in %s", cache->directory);
         return r;
     }
     wfe_index_evict(cache->directory_fd, cache->max_bytes, cache->max_age_s);

@@ -63,9 +63,7 @@ int wfe_index_cache_store(struct wfe_index_cache *cache, const struct wfe_digest
     const struct stat *st, const struct wfe_index *index, const struct wfe_stream *stream,
     struct wfe_error *err);
 
-/* The form in memory, for the fuzzer and the tests: as wfe_index_cache_load() reads it. stream may
- * be NULL. Errors: WFE_ERROR_INTEGRITY, WFE_ERROR_LIMIT, WFE_ERROR_INTERNAL. */
-int wfe_index_decode(const void *data, size_t length, const struct stat *st,
-    struct wfe_stream *stream, struct wfe_index **ret, struct wfe_error *err);
+/* Remove what is stored under key, which turned out to be altered. */
+void wfe_index_cache_forget(struct wfe_index_cache *cache, const struct wfe_digest *key);
 
 #endif

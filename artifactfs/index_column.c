@@ -135,6 +135,7 @@ int wfe_column_reader_new(struct wfe_column_source source, struct wfe_column_rea
     reader->is_over = false;
     reader->zeros = 0;
     reader->content_bytes = 0;
+    reader->source_bytes = 0;
     reader->at = reader->end = reader->data;
     reader->in = (ZSTD_inBuffer){.src = reader->packed};
     if (!reader->zstd ||
@@ -175,6 +176,7 @@ static bool refill_packed(struct wfe_column_reader *reader)
     }
     reader->in.pos = 0;
     reader->in.size = (size_t)n;
+    reader->source_bytes += (size_t)n;
     return n > 0;
 }
 
@@ -268,7 +270,7 @@ void wfe_column_get_bytes(struct wfe_column_reader *reader, void *data, size_t l
     }
 }
 
-bool wfe_column_is_at_end(struct wfe_column_reader *reader)
+bool wfe_column_is_at_end(struct wfe_column_reader *reader, uint64_t *ret_bytes)
 {
     if (!wfe_column_get_end(reader) || reader->at != reader->end)
         return false;
@@ -282,5 +284,6 @@ bool wfe_column_is_at_end(struct wfe_column_reader *reader)
             return false;
         reader->is_over = r == 0;
     }
-    return !refill_packed(reader) && reader->state == WFE_COLUMN_GOOD;
+    *ret_bytes = reader->source_bytes - (reader->in.size - reader->in.pos);
+    return reader->state == WFE_COLUMN_GOOD;
 }

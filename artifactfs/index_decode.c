@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "artifactfs/index_cache.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/file.h"
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 #define RESERVE_MAX_ITEMS ((size_t)1 << 24)
@@ -166,7 +166,7 @@ static bool get_stream(struct wfe_index_decoder *decoder, char **data, size_t *r
         !wfe_index_decoder_reserve(decoder, data, &allocated, 0, wanted, 1) ||
         !get_bytes(decoder, data, &allocated, &length, wanted))
         return false;
-    if (!wfe_column_is_at_end(decoder->reader))
+    if (!wfe_column_is_at_end(decoder->reader, &decoder->frame_bytes))
         return wfe_index_decoder_refuse(decoder, "it does not end where it should");
     *ret_length = length;
     return true;
@@ -198,9 +198,15 @@ static int check_form(struct wfe_column_source *source, struct wfe_error *err)
     return is_known ? 0 : wfe_error_set(err, WFE_ERROR_INTEGRITY, EBADMSG, "index: unknown form");
 }
 
-int wfe_index_decode_from(struct wfe_column_source source, const struct stat *st,
-    struct wfe_stream *stream, struct wfe_index **ret, struct wfe_error *err)
+static ssize_t read_file(void *context, void *data, size_t length)
 {
+    return wfe_read_full(*(const int *)context, data, length);
+}
+
+int wfe_index_decode(int fd, const struct stat *st, struct wfe_stream *stream,
+    struct wfe_index **ret, struct wfe_error *err)
+{
+    struct wfe_column_source source = {.read = read_file, .context = &fd};
     int r = check_form(&source, err);
     if (r < 0)
         return r;
@@ -224,34 +230,12 @@ int wfe_index_decode_from(struct wfe_column_source source, const struct stat *st
         r = decoder.wrong ? decode_error(&decoder, err) : wfe_index_finish(index, err);
     }
     if (r == 0 && stream)
-        r = wfe_stream_load(stream, stream_data, stream_data_length, err);
+        r = wfe_stream_load(stream, stream_data, stream_data_length, fd,
+            WFE_INDEX_FORM_HEAD_BYTES + decoder.frame_bytes, err);
     if (r < 0) {
         wfe_index_free(index);
         return r;
     }
     *ret = index;
     return 0;
-}
-
-struct memory {
-    const char *at;
-    size_t length;
-};
-
-static ssize_t read_memory(void *context, void *data, size_t length)
-{
-    struct memory *memory = context;
-    size_t n = length < memory->length ? length : memory->length;
-    memcpy(data, memory->at, n);
-    memory->at += n;
-    memory->length -= n;
-    return (ssize_t)n;
-}
-
-int wfe_index_decode(const void *data, size_t length, const struct stat *st,
-    struct wfe_stream *stream, struct wfe_index **ret, struct wfe_error *err)
-{
-    struct memory memory = {.at = data, .length = length};
-    return wfe_index_decode_from(
-        (struct wfe_column_source){.read = read_memory, .context = &memory}, st, stream, ret, err);
 }

@@ -15,6 +15,7 @@ struct wfe_index_decoder {
     const char *wrong; /* what does not hold; NULL: nothing so far. Static */
     bool no_memory;
     uint64_t stream_length;
+    uint64_t frame_bytes; /* in the file; known at its end */
 };
 
 static inline bool wfe_index_decoder_is_good(const struct wfe_index_decoder *decoder)

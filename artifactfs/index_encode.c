@@ -259,5 +259,6 @@ int wfe_index_encode(const struct wfe_index *index, const struct wfe_stream *str
         r = put_stream(writer, stream, err);
     if (r < 0)
         return r;
-    return wfe_column_writer_finish(writer);
+    r = wfe_column_writer_finish(writer);
+    return r < 0 ? r : wfe_stream_save_windows(stream, sink, err);
 }

@@ -6,15 +6,14 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "libcommon/cleanup.h"
 #include "libcommon/digest.h"
 #include "libcommon/layer_tree.h"
-
-/* No writer takes so long. */
-#define TEMPORARY_MAX_AGE_S 3600
 
 struct kept {
     char *name;
@@ -51,6 +50,14 @@ static bool is_temporary(const char *name)
     return length > 0 && strcmp(writer + length, WFE_INDEX_TEMPORARY_SUFFIX) == 0;
 }
 
+/* A writer holds the lock of its file; the one taken here holds until the file is gone. */
+static void remove_abandoned(int directory_fd, const char *name)
+{
+    WFE_CLOSE int fd = openat(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(directory_fd, name, 0);
+}
+
 static void keep(struct kept_list *list, const char *name, const struct stat *st)
 {
     if (wfe_tree_grow((void **)&list->files, &list->allocated, list->count, sizeof *list->files) <
@@ -66,15 +73,16 @@ static void keep(struct kept_list *list, const char *name, const struct stat *st
 
 static void look_at(int directory_fd, const char *name, uint64_t max_age_s, struct kept_list *list)
 {
-    bool is_of_index = is_index(name);
     struct stat st;
-    if ((!is_of_index && !is_temporary(name)) ||
+    if ((!is_index(name) && !is_temporary(name)) ||
         fstatat(directory_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
         return;
     time_t age_s = time(NULL) - st.st_mtim.tv_sec;
-    if (age_s > 0 && (uint64_t)age_s > (is_of_index ? max_age_s : TEMPORARY_MAX_AGE_S))
+    if (is_temporary(name))
+        remove_abandoned(directory_fd, name);
+    else if (age_s > 0 && (uint64_t)age_s > max_age_s)
         unlinkat(directory_fd, name, 0);
-    else if (is_of_index)
+    else
         keep(list, name, &st);
 }
 

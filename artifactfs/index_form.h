@@ -4,9 +4,12 @@
 
 /*
  * The form of an index in the cache. Each name below is a column (artifactfs/index_column.h) but
- * for those in quotes and BYTES. A signed difference is folded: n < 0 is -2n - 1, else 2n.
+ * for those in quotes, BYTES and windows. A signed difference is folded: n < 0 is -2n - 1, else 2n.
  *
- *     file      = "WFEINDEX" version frame      version: two bytes, little-endian
+ *     file      = "WFEINDEX" version frame windows
+ *                                               version: two bytes, little-endian
+ *     windows   = what wfe_stream_save_windows() writes, up to the end: behind the frame, since
+ *                 they are most of a large index and are read one by one
  *     content   = head texts nodes inodes extents items problems stream
  *     head      = size mtime_s mtime_ns         of the archive's file, so that a file whose
  *                                               contents changed is noticed
@@ -28,6 +31,7 @@
 
 #include "artifactfs/index.h"
 #include "artifactfs/index_column.h"
+#include "artifactfs/limits.h"
 #include "artifactfs/stream.h"
 
 #define WFE_INDEX_FORM_MAGIC "WFEINDEX"
@@ -46,7 +50,7 @@ enum wfe_index_form_node {
 /* One told problem's text at most. */
 #define WFE_INDEX_FORM_MAX_PROBLEM_BYTES 4096
 /* What wfe_stream_save() writes. */
-#define WFE_INDEX_FORM_MAX_STREAM_BYTES ((size_t)256 << 20)
+#define WFE_INDEX_FORM_MAX_STREAM_BYTES ((size_t)64 * WFE_STREAM_MAX_CHECKPOINTS)
 
 /*
  * A column of references into a table, as difference from where the one before would lead:
@@ -104,8 +108,7 @@ static inline void wfe_index_form_pass(
     place->expected += 512;
 }
 
-/* Write the index. Errors: the sink's, -ENOTSUP without err (wfe_stream_save()), WFE_ERROR_LIMIT,
- * WFE_ERROR_INTERNAL. */
+/* Write the index. Errors: the sink's, WFE_ERROR_LIMIT, WFE_ERROR_INTERNAL. */
 int wfe_index_encode(const struct wfe_index *index, const struct wfe_stream *stream,
     const struct stat *st, struct wfe_sink sink, struct wfe_error *err);
 
@@ -114,8 +117,12 @@ int wfe_index_encode(const struct wfe_index *index, const struct wfe_stream *str
  * right already. Static. */
 const char *wfe_index_form_check(const struct wfe_index *index, uint64_t stream_length);
 
-/* wfe_index_decode() from a source; WFE_ERROR_SYSTEM when it can't be read. */
-int wfe_index_decode_from(struct wfe_column_source source, const struct stat *st,
-    struct wfe_stream *stream, struct wfe_index **ret, struct wfe_error *err);
+/*
+ * Read an index from the start of the file fd (borrowed), of an archive's file that st tells of.
+ * stream (NULL: its part is not read) takes what it needs (wfe_stream_load()). Errors:
+ * WFE_ERROR_INTEGRITY, WFE_ERROR_LIMIT, WFE_ERROR_SYSTEM (it can't be read), WFE_ERROR_INTERNAL.
+ */
+int wfe_index_decode(int fd, const struct stat *st, struct wfe_stream *stream,
+    struct wfe_index **ret, struct wfe_error *err);
 
 #endif

@@ -215,6 +215,11 @@ enum wfe_stream_filter wfe_stream_filter(const struct wfe_stream *stream)
     return stream->filter;
 }
 
+bool wfe_stream_needs_pass(const struct wfe_stream *stream)
+{
+    return atomic_load(&stream->progress) == WFE_STREAM_PASSING;
+}
+
 uint64_t wfe_stream_length(const struct wfe_stream *stream)
 {
     return atomic_load(&stream->length);

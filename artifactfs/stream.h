@@ -104,23 +104,36 @@ ssize_t wfe_stream_read(
 
 /*
  * A descriptor where the decoded bytes lie as they are (a plain file, or the spool), byte n at
- * *ret_offset
- * + n; or -1. It stays the stream's. Settled once the pass has ended or wfe_stream_load()
+ * *ret_offset + n; or -1. It stays the stream's. Settled once the pass has ended or wfe_stream_load()
  * succeeded; for a plain file at once.
  */
 int wfe_stream_plain_fd(const struct wfe_stream *stream, uint64_t *ret_offset);
 
 /*
- * Write what the pass has found, so that another stream on the same bytes can do without it. Only
- * after the end. -ENOTSUP, without err, for a stream that was spooled: its pass is due every time.
- * The form is this module's own; it changes only with WFE_INDEX_FORMAT_VERSION.
+ * Write what the pass has found, so that another stream on the same bytes can do without it; only
+ * after the end. The form is this module's own; it changes only with WFE_INDEX_FORMAT_VERSION.
  */
 int wfe_stream_save(const struct wfe_stream *stream, struct wfe_sink sink, struct wfe_error *err);
 
-/* Take what wfe_stream_save() wrote, instead of the pass. data is foreign and is checked:
- * WFE_ERROR_INTEGRITY. */
-int wfe_stream_load(
-    struct wfe_stream *stream, const void *data, size_t length, struct wfe_error *err);
+/* The windows of what wfe_stream_save() wrote, which are most of it and may lie apart. */
+int wfe_stream_save_windows(
+    const struct wfe_stream *stream, struct wfe_sink sink, struct wfe_error *err);
+
+/*
+ * Take what wfe_stream_save() wrote, instead of the pass; of a stream that is spooled, whose pass
+ * is due all the same, see only that it fits. The windows lie in the file windows_fd
+ * (borrowed) from an offset up to its end; they are read when they are needed, and one that was
+ * altered is done without. All of it is foreign and is checked: WFE_ERROR_INTEGRITY. Other errors:
+ * WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
+ */
+int wfe_stream_load(struct wfe_stream *stream, const void *data, size_t length, int windows_fd,
+    uint64_t windows_offset_bytes, struct wfe_error *err);
+
+/* Whether the pass is still to be made, or to be gone on with. Any thread. */
+bool wfe_stream_needs_pass(const struct wfe_stream *stream);
+
+/* Whether a window that was loaded turned out to be altered, so that what was saved should go. */
+bool wfe_stream_has_altered_windows(struct wfe_stream *stream);
 
 static inline void wfe_cleanup_stream(struct wfe_stream **stream)
 {

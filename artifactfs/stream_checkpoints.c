@@ -8,6 +8,8 @@
 
 #include <zstd.h>
 
+#include "libcommon/cleanup.h"
+
 /* Faster levels leave more of them in memory, slower ones take longer than decoding. */
 enum { PACK_LEVEL = 1 };
 
@@ -22,6 +24,7 @@ int wfe_checkpoints_init(struct wfe_checkpoints *checkpoints, uint64_t spacing_b
         .count = 1,
         .allocated = FIRST_ALLOCATION,
         .spacing_bytes = spacing_bytes,
+        .windows_fd = -1,
     };
     return 0;
 }
@@ -31,7 +34,22 @@ void wfe_checkpoints_done(struct wfe_checkpoints *checkpoints)
     for (size_t i = 0; i < checkpoints->count; i++)
         free(checkpoints->items[i].packed);
     free(checkpoints->items);
-    *checkpoints = (struct wfe_checkpoints){0};
+    wfe_cleanup_close(&checkpoints->windows_fd);
+    *checkpoints = (struct wfe_checkpoints){.windows_fd = -1};
+}
+
+/* With a checksum, since a window may lie in a file that somebody altered. */
+static int pack_window(
+    const struct wfe_checkpoint *checkpoint, unsigned char *to, size_t size, size_t *ret)
+{
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    if (!zstd)
+        return -ENOMEM;
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, PACK_LEVEL);
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
+    *ret = ZSTD_compress2(zstd, to, size, checkpoint->window, checkpoint->window_bytes);
+    ZSTD_freeCCtx(zstd);
+    return ZSTD_isError(*ret) ? -ENOMEM : 0;
 }
 
 int wfe_checkpoint_pack(const struct wfe_checkpoint *checkpoint, struct wfe_packed_checkpoint *ret)
@@ -40,9 +58,8 @@ int wfe_checkpoint_pack(const struct wfe_checkpoint *checkpoint, struct wfe_pack
     packed.place.window = NULL;
     if (checkpoint->window_bytes > 0) {
         unsigned char buffer[WFE_CHECKPOINT_PACKED_BYTES];
-        size_t n = ZSTD_compress(
-            buffer, sizeof buffer, checkpoint->window, checkpoint->window_bytes, PACK_LEVEL);
-        if (ZSTD_isError(n))
+        size_t n;
+        if (pack_window(checkpoint, buffer, sizeof buffer, &n) < 0)
             return -ENOMEM;
         packed.packed = malloc(n);
         if (!packed.packed)
@@ -94,8 +111,7 @@ uint64_t wfe_checkpoints_next(const struct wfe_checkpoints *checkpoints)
     return checkpoints->items[checkpoints->count - 1].place.out + checkpoints->spacing_bytes;
 }
 
-const struct wfe_packed_checkpoint *wfe_checkpoints_find(
-    const struct wfe_checkpoints *checkpoints, uint64_t out)
+static size_t find(const struct wfe_checkpoints *checkpoints, uint64_t out)
 {
     size_t low = 0;
     size_t high = checkpoints->count;
@@ -106,7 +122,42 @@ const struct wfe_packed_checkpoint *wfe_checkpoints_find(
         else
             high = middle;
     }
-    return &checkpoints->items[low];
+    return low;
+}
+
+const struct wfe_packed_checkpoint *wfe_checkpoints_find(
+    const struct wfe_checkpoints *checkpoints, uint64_t out)
+{
+    return &checkpoints->items[find(checkpoints, out)];
+}
+
+void wfe_checkpoints_remove(struct wfe_checkpoints *checkpoints, uint64_t out)
+{
+    size_t at = find(checkpoints, out);
+    struct wfe_packed_checkpoint *item = &checkpoints->items[at];
+    if (at == 0 || item->place.out != out)
+        return;
+    free(item->packed);
+    memmove(item, item + 1, (--checkpoints->count - at) * sizeof *item);
+}
+
+static int corrupt(struct wfe_error *err)
+{
+    return wfe_error_set(
+        err, WFE_ERROR_INTEGRITY, EINVAL, "the window of a checkpoint is corrupt");
+}
+
+int wfe_checkpoint_fetch(struct wfe_packed_checkpoint *packed, int windows_fd, unsigned char *bytes,
+    struct wfe_error *err)
+{
+    const struct wfe_source file = {.fd = windows_fd, .length_bytes = INT64_MAX};
+    ssize_t n = wfe_source_read(&file, bytes, packed->packed_bytes, packed->packed_at, err);
+    if (n < 0)
+        return (int)n;
+    if ((size_t)n < packed->packed_bytes)
+        return corrupt(err);
+    packed->packed = bytes;
+    return 0;
 }
 
 int wfe_checkpoint_unpack(const struct wfe_packed_checkpoint *packed, unsigned char *window,
@@ -116,8 +167,7 @@ int wfe_checkpoint_unpack(const struct wfe_packed_checkpoint *packed, unsigned c
         size_t n = ZSTD_decompress(
             window, WFE_CHECKPOINT_WINDOW_BYTES, packed->packed, packed->packed_bytes);
         if (n != packed->place.window_bytes)
-            return wfe_error_set(
-                err, WFE_ERROR_INTEGRITY, EINVAL, "the window of a checkpoint is corrupt");
+            return corrupt(err);
     }
     *ret = packed->place;
     ret->window = window;

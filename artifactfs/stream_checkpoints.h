@@ -22,8 +22,9 @@
 
 struct wfe_packed_checkpoint {
     struct wfe_checkpoint place; /* its window is NULL */
-    size_t packed_bytes;
-    unsigned char *packed; /* NULL when it has no window */
+    size_t packed_bytes;   /* 0: it has no window */
+    unsigned char *packed; /* NULL: at packed_at in windows_fd */
+    uint64_t packed_at;
 };
 
 struct wfe_checkpoints {
@@ -31,6 +32,7 @@ struct wfe_checkpoints {
     size_t count;
     size_t allocated;
     uint64_t spacing_bytes;
+    int windows_fd; /* -1: none lies in a file; else it is the checkpoints' own */
 };
 
 /* Each returns 0, or -ENOMEM with the checkpoints as they were. */
@@ -41,6 +43,9 @@ int wfe_checkpoint_pack(const struct wfe_checkpoint *checkpoint, struct wfe_pack
 int wfe_checkpoints_add(
     struct wfe_checkpoints *checkpoints, const struct wfe_packed_checkpoint *packed);
 
+/* Take out the one at this decoded offset, which is not the first; none there is fine. */
+void wfe_checkpoints_remove(struct wfe_checkpoints *checkpoints, uint64_t out);
+
 /* Where the next one is due. */
 uint64_t wfe_checkpoints_next(const struct wfe_checkpoints *checkpoints);
 
@@ -48,8 +53,12 @@ uint64_t wfe_checkpoints_next(const struct wfe_checkpoints *checkpoints);
 const struct wfe_packed_checkpoint *wfe_checkpoints_find(
     const struct wfe_checkpoints *checkpoints, uint64_t out);
 
-/* window has WFE_CHECKPOINT_WINDOW_BYTES and must outlive *ret. Needs no lock. Errors:
- * WFE_ERROR_INTEGRITY, WFE_ERROR_INTERNAL. */
+/* Read a window that lies in a file, still packed, to bytes (WFE_CHECKPOINT_PACKED_BYTES), which
+ * packed refers to then. Needs no lock. Errors: WFE_ERROR_INTEGRITY, WFE_ERROR_SYSTEM. */
+int wfe_checkpoint_fetch(struct wfe_packed_checkpoint *packed, int windows_fd, unsigned char *bytes,
+    struct wfe_error *err);
+/* window has WFE_CHECKPOINT_WINDOW_BYTES and must outlive *ret; packed must not lie in a file.
+ * Needs no lock. Errors: WFE_ERROR_INTEGRITY. */
 int wfe_checkpoint_unpack(const struct wfe_packed_checkpoint *packed, unsigned char *window,
     struct wfe_checkpoint *ret, struct wfe_error *err);
 

@@ -59,6 +59,7 @@ struct wfe_stream {
     pthread_mutex_t lock; /* the checkpoints and the reads */
     pthread_cond_t changed;
     struct wfe_checkpoints checkpoints;
+    bool altered_windows;
     struct wfe_stream_reads reads;
 };
 

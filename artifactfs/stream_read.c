@@ -99,6 +99,7 @@ static struct wfe_stream_live *take_live(struct wfe_stream_reads *reads)
 /* Where a decoder has to begin, as a copy that needs no lock. */
 struct beginning {
     bool due;
+    bool is_lost; /* its window was altered */
     struct wfe_packed_checkpoint packed;
     unsigned char bytes[WFE_CHECKPOINT_PACKED_BYTES];
 };
@@ -107,9 +108,10 @@ static void copy_checkpoint(const struct wfe_packed_checkpoint *from, struct beg
 {
     ret->due = true;
     ret->packed = *from;
-    ret->packed.packed = ret->bytes;
-    if (from->packed_bytes > 0)
+    if (from->packed) {
         memcpy(ret->bytes, from->packed, from->packed_bytes);
+        ret->packed.packed = ret->bytes;
+    }
 }
 
 /*
@@ -147,12 +149,26 @@ static struct wfe_stream_live *find(struct wfe_stream *stream, uint64_t offset,
     }
 }
 
+/* Unpack the window of where to begin. */
+static int unpack(const struct wfe_stream *stream, struct beginning *beginning,
+    unsigned char *window, struct wfe_checkpoint *ret, struct wfe_error *err)
+{
+    struct wfe_packed_checkpoint *packed = &beginning->packed;
+    int r = 0;
+    if (packed->packed_bytes > 0 && !packed->packed)
+        r = wfe_checkpoint_fetch(packed, stream->checkpoints.windows_fd, beginning->bytes, err);
+    if (r == 0)
+        r = wfe_checkpoint_unpack(packed, window, ret, err);
+    beginning->is_lost = r < 0;
+    return r;
+}
+
 static int begin(const struct wfe_stream *stream, struct wfe_stream_live *live,
-    const struct beginning *beginning, struct wfe_error *err)
+    struct beginning *beginning, struct wfe_error *err)
 {
     struct wfe_checkpoint checkpoint;
     unsigned char window[WFE_CHECKPOINT_WINDOW_BYTES];
-    int r = wfe_checkpoint_unpack(&beginning->packed, window, &checkpoint, err);
+    int r = unpack(stream, beginning, window, &checkpoint, err);
     if (r == 0 && !live->decoder)
         r = wfe_stream_new_decoder(stream, &live->decoder, err);
     return r < 0 ? r : live->decoder->ops->start(live->decoder, &checkpoint, err);
@@ -219,7 +235,7 @@ static int decode_piece(struct wfe_stream *stream, struct wfe_stream_live *live,
 }
 
 static int decode_up_to(struct wfe_stream *stream, struct wfe_stream_live *live, uint64_t offset,
-    const struct beginning *beginning, struct wfe_stream_piece **ret, struct wfe_error *err)
+    struct beginning *beginning, struct wfe_stream_piece **ret, struct wfe_error *err)
 {
     int r = beginning->due ? begin(stream, live, beginning, err) : 0;
     while (r == 0) {
@@ -280,21 +296,51 @@ static void release(struct wfe_stream *stream, struct wfe_stream_live *live, boo
     wfe_decoder_free(unwanted);
 }
 
+/* A checkpoint whose window was altered is of no use; the one before it leads there too. */
+static void drop_checkpoint(struct wfe_stream *stream, uint64_t out)
+{
+    pthread_mutex_lock(&stream->lock);
+    wfe_checkpoints_remove(&stream->checkpoints, out);
+    stream->altered_windows = true;
+    pthread_mutex_unlock(&stream->lock);
+}
+
+bool wfe_stream_has_altered_windows(struct wfe_stream *stream)
+{
+    pthread_mutex_lock(&stream->lock);
+    bool altered = stream->altered_windows;
+    pthread_mutex_unlock(&stream->lock);
+    return altered;
+}
+
+/* The piece with the byte at offset, pinned. */
+static int get_piece(struct wfe_stream *stream, uint64_t offset, struct wfe_stream_piece **ret,
+    struct wfe_error *err)
+{
+    for (;;) {
+        struct beginning beginning;
+        beginning.is_lost = false;
+        pthread_mutex_lock(&stream->lock);
+        struct wfe_stream_live *live = find(stream, offset, ret, &beginning);
+        pthread_mutex_unlock(&stream->lock);
+        if (!live)
+            return 0;
+        int r = decode_up_to(stream, live, offset, &beginning, ret, err);
+        release(stream, live, r < 0);
+        if (r == 0 || !beginning.is_lost)
+            return r;
+        drop_checkpoint(stream, beginning.packed.place.out);
+    }
+}
+
 /* Up to length bytes at offset, as far as one piece has them. */
 static ssize_t read_piece(struct wfe_stream *stream, unsigned char *buffer, size_t length,
     uint64_t offset, struct wfe_error *err)
 {
     struct wfe_stream_piece *piece = NULL;
-    struct beginning beginning;
-    pthread_mutex_lock(&stream->lock);
-    struct wfe_stream_live *live = find(stream, offset, &piece, &beginning);
-    pthread_mutex_unlock(&stream->lock);
-    if (live) {
-        int r = decode_up_to(stream, live, offset, &beginning, &piece, err);
-        release(stream, live, r < 0);
-        if (r < 0)
-            return r;
-    }
+    int r = get_piece(stream, offset, &piece, err);
+    if (r < 0)
+        return r;
     if (length > piece->end - offset)
         length = (size_t)(piece->end - offset);
     memcpy(buffer, piece->data + (offset - piece_start(piece->begin)), length);

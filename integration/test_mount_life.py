@@ -107,6 +107,9 @@ class Life(MountTest):
         subprocess.run(["umount", "-l", self.mountpoint], check=True)
         self.mount(source)
         self.assertEqual(self.read("f"), b"1")
+        # Also if it was killed while it wrote the index.
+        self.assertTrue(wait_until(
+            lambda: [name[-4:] for name in os.listdir(self.cache)] == [".idx"]))
 
     def test_mounts_share_a_cache(self):
         source = self.sample()

@@ -20,6 +20,7 @@
 #include "artifactfs/index_form.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -109,6 +110,13 @@ static struct wfe_stream *open_stream(void)
     return stream;
 }
 
+static int decode(const struct wfe_buffer *input, struct wfe_index **ret, struct wfe_error *err)
+{
+    WFE_CLOSE int fd = memfd_create("index", MFD_CLOEXEC);
+    expect(fd >= 0 && wfe_write_all(fd, input->data, input->length) == 0 && lseek(fd, 0, 0) == 0);
+    return wfe_index_decode(fd, &file, NULL, ret, err);
+}
+
 static void save_and_load(struct wfe_index *index)
 {
     WFE_BUFFER struct wfe_buffer first = WFE_BUFFER_INIT(MAX_FILE_BYTES);
@@ -117,7 +125,7 @@ static void save_and_load(struct wfe_index *index)
     expect(wfe_index_encode(index, stream, &file, sink, NULL) == 0);
     struct wfe_index *again;
     /* The empty stream that it says now has nothing of what the files refer to. */
-    if (wfe_index_decode(first.data, first.length, &file, NULL, &again, NULL) < 0)
+    if (decode(&first, &again, NULL) < 0)
         return;
     expect(again->tree.node_count == index->tree.node_count);
     expect(again->inode_count == index->inode_count && again->item_count == index->item_count);
@@ -135,7 +143,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         expect(wfe_buffer_append(&input, data + 1, size - 1) == 0);
     struct wfe_error err = WFE_ERROR_INIT;
     struct wfe_index *index = NULL;
-    int r = wfe_index_decode(input.data ? input.data : "", input.length, &file, NULL, &index, &err);
+    int r = decode(&input, &index, &err);
     if (r < 0) {
         expect(!index && r == -err.errnum && *err.message);
         return 0;

@@ -2,8 +2,9 @@
 
 /*
  * Any bytes as a file, and as what a pass over it has saved: two bytes tell how many of those that
- * follow are saved; the rest is the file. Without saved ones, all that the pass gives can be read
- * again and is the same; with them, they are refused, or reads end well or in an error.
+ * follow are the places, two more how many after them are the windows; the rest is the file.
+ * Without saved ones, all that the pass gives can be read again and is the same; with them, they
+ * are refused, or reads end well or in an error.
  */
 
 #include <stdint.h>
@@ -14,11 +15,17 @@
 
 #include "artifactfs/stream.h"
 #include "libcommon/buffer.h"
+#include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_DECODED_BYTES = 8 << 20, SPACING_BYTES = 16 * 1024, READ_BYTES = 50000 };
+enum {
+    HEAD_BYTES = 4,
+    MAX_DECODED_BYTES = 8 << 20,
+    SPACING_BYTES = 16 * 1024,
+    READ_BYTES = 50000,
+};
 
 static void expect(bool holds)
 {
@@ -76,14 +83,17 @@ static void pass_and_read(struct wfe_stream *stream)
     read_back(stream, &passed);
     size_t saved = 0;
     struct wfe_sink sink = {.write = to_nowhere, .context = &saved};
-    if (r == 0 && length == 0)
-        wfe_stream_save(stream, sink, NULL);
+    if (r == 0 && length == 0 && wfe_stream_save(stream, sink, NULL) == 0)
+        wfe_stream_save_windows(stream, sink, NULL);
 }
 
-static void load_and_read(struct wfe_stream *stream, const uint8_t *saved, size_t length)
+static void load_and_read(struct wfe_stream *stream, const uint8_t *places, size_t length,
+    const uint8_t *windows, size_t windows_length)
 {
     struct wfe_error err = WFE_ERROR_INIT;
-    if (wfe_stream_load(stream, saved, length, &err) < 0) {
+    WFE_CLOSE int fd = memfd_create("windows", MFD_CLOEXEC);
+    expect(fd >= 0 && wfe_write_all(fd, windows, windows_length) == 0);
+    if (wfe_stream_load(stream, places, length, fd, 0, &err) < 0) {
         expect(err.kind == WFE_ERROR_INTEGRITY);
         return;
     }
@@ -98,12 +108,16 @@ static void load_and_read(struct wfe_stream *stream, const uint8_t *saved, size_
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    size_t saved = size < 2 ? 0 : data[0] | (size_t)data[1] << 8;
-    if (size < 2 || saved > size - 2)
+    if (size < HEAD_BYTES)
         return 0;
-    struct wfe_stream *stream = open_file(data + 2 + saved, size - 2 - saved);
-    if (stream && saved > 0)
-        load_and_read(stream, data + 2, saved);
+    size_t places = data[0] | (size_t)data[1] << 8, windows = data[2] | (size_t)data[3] << 8;
+    data += HEAD_BYTES;
+    size -= HEAD_BYTES;
+    if (places + windows > size)
+        return 0;
+    struct wfe_stream *stream = open_file(data + places + windows, size - places - windows);
+    if (stream && places > 0)
+        load_and_read(stream, data, places, data + places, windows);
     else if (stream)
         pass_and_read(stream);
     wfe_stream_free(stream);

@@ -13,6 +13,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 
 static void must(int good)
@@ -277,4 +278,35 @@ int run_pass(struct wfe_stream *stream, struct bytes *to, struct wfe_error *err)
         if (to)
             bytes_append(to, data, length);
     }
+}
+
+void saved_done(struct saved *saved)
+{
+    bytes_done(&saved->places);
+    bytes_done(&saved->windows);
+}
+
+static int append(void *context, const void *data, size_t length, struct wfe_error *err)
+{
+    (void)err;
+    bytes_append(context, data, length);
+    return 0;
+}
+
+int save_stream(const struct wfe_stream *stream, struct saved *saved)
+{
+    struct wfe_sink places = {.write = append, .context = &saved->places};
+    struct wfe_sink windows = {.write = append, .context = &saved->windows};
+    int r = wfe_stream_save(stream, places, NULL);
+    return r < 0 ? r : wfe_stream_save_windows(stream, windows, NULL);
+}
+
+int load_stream(struct wfe_stream *stream, const struct saved *saved, struct wfe_error *err)
+{
+    /* Not at the file's start, as in an index. */
+    BYTES struct bytes file = {0};
+    bytes_append(&file, "head", 4);
+    bytes_append(&file, saved->windows.data, saved->windows.length);
+    WFE_CLOSE int fd = bytes_to_file(&file);
+    return wfe_stream_load(stream, saved->places.data, saved->places.length, fd, 4, err);
 }

@@ -51,6 +51,19 @@ struct wfe_stream *open_bytes(const struct bytes *bytes, uint64_t spacing_bytes)
  * wfe_stream_next()'s last. */
 int run_pass(struct wfe_stream *stream, struct bytes *to, struct wfe_error *err);
 
+/* What a stream saves; empty before save_stream(). */
+struct saved {
+    struct bytes places;
+    struct bytes windows;
+};
+
+void saved_done(struct saved *saved);
+#define SAVED __attribute__((cleanup(saved_done)))
+
+/* wfe_stream_save() and wfe_stream_save_windows(), and wfe_stream_load() of that. */
+int save_stream(const struct wfe_stream *stream, struct saved *saved);
+int load_stream(struct wfe_stream *stream, const struct saved *saved, struct wfe_error *err);
+
 /* A small generator of numbers. */
 uint32_t next_random(uint32_t *state);
 

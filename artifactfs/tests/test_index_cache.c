@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
@@ -405,7 +406,10 @@ static int encode_and_decode(struct fixture *f, struct wfe_index **ret, struct w
     WFE_BUFFER struct wfe_buffer buffer = WFE_BUFFER_INIT(1 << 24);
     struct wfe_sink sink = {.write = to_buffer, .context = &buffer};
     assert_int_equal(wfe_index_encode(f->index, f->stream, &f->st, sink, NULL), 0);
-    return wfe_index_decode(buffer.data, buffer.length, &f->st, NULL, ret, err);
+    WFE_CLOSE int fd = memfd_create("index", MFD_CLOEXEC);
+    assert_int_equal(wfe_write_all(fd, buffer.data, buffer.length), 0);
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    return wfe_index_decode(fd, &f->st, NULL, ret, err);
 }
 
 static uint32_t inode_called(struct fixture *f, const char *name)
@@ -654,14 +658,16 @@ static void files_that_are_not_ours_are_never_evicted(void **context)
     /* These are: of another version, and what a killed writer left. */
     snprintf(names[5], sizeof *names, "%s.v987.idx", hex);
     snprintf(names[6], sizeof *names, ".%s.123-0.tmp", hex);
-    /* A writer may be at this one. */
+    /* A writer is at this one. */
     snprintf(names[7], sizeof *names, ".%s.124-0.tmp", hex);
     struct path paths[8];
     for (size_t i = 0; i < 8; i++) {
         snprintf(paths[i].text, sizeof paths[i].text, "%s/%s", f->cache_path, names[i]);
         write_file(paths[i].text, "text", 4);
-        make_old(paths[i].text, i < 7 ? 1000L * 24 * 3600 : 10);
+        make_old(paths[i].text, i != 6 ? 1000L * 24 * 3600 : 0);
     }
+    WFE_CLOSE int writer = open(paths[7].text, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(flock(writer, LOCK_EX), 0);
     open_cache(f, 1, 0);
     store(f);
     for (size_t i = 0; i < 8; i++)

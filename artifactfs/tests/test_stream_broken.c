@@ -274,27 +274,19 @@ static void a_spool_directory_must_exist(void **context)
     assert_null(stream);
 }
 
-static int append(void *context, const void *data, size_t length, struct wfe_error *err)
-{
-    (void)err;
-    bytes_append(context, data, length);
-    return 0;
-}
-
-static void save(const struct bytes *packed, struct bytes *ret)
+static void save(const struct bytes *packed, struct saved *ret)
 {
     WFE_STREAM struct wfe_stream *stream = open_bytes(packed, SPACING);
     assert_int_equal(run_pass(stream, NULL, NULL), 0);
-    struct wfe_sink sink = {.write = append, .context = ret};
-    assert_int_equal(wfe_stream_save(stream, sink, NULL), 0);
+    assert_int_equal(save_stream(stream, ret), 0);
 }
 
 /* Load and, when that went well, read here and there; the bytes may be wrong then. */
-static enum wfe_error_kind load_and_read(const struct bytes *packed, const struct bytes *saved)
+static enum wfe_error_kind load_and_read(const struct bytes *packed, const struct saved *saved)
 {
     WFE_STREAM struct wfe_stream *stream = open_bytes(packed, 0);
     struct wfe_error err = WFE_ERROR_INIT;
-    if (wfe_stream_load(stream, saved->data, saved->length, &err) < 0) {
+    if (load_stream(stream, saved, &err) < 0) {
         /* It is left as it was. */
         assert_int_equal(run_pass(stream, NULL, NULL), 0);
         return err.kind;
@@ -306,6 +298,18 @@ static enum wfe_error_kind load_and_read(const struct bytes *packed, const struc
     return WFE_ERROR_NONE;
 }
 
+static void assert_cuts_refused(
+    const struct bytes *packed, const struct saved *saved, const struct bytes *part)
+{
+    struct saved cut = *saved;
+    struct bytes *cut_part = part == &saved->places ? &cut.places : &cut.windows;
+    size_t step = 1 + part->length / 50;
+    for (size_t length = 0; length < part->length; length += length < 40 ? 1 : step) {
+        cut_part->length = length;
+        assert_int_equal(load_and_read(packed, &cut), WFE_ERROR_INTEGRITY);
+    }
+}
+
 static void cut_checkpoints_are_refused(void **context)
 {
     (void)context;
@@ -314,15 +318,16 @@ static void cut_checkpoints_are_refused(void **context)
         if (packings[i].solid)
             continue;
         BYTES struct bytes packed = {0};
-        BYTES struct bytes saved = {0};
+        SAVED struct saved saved = {0};
         packings[i].pack(&packed, plain.data, plain.length);
         save(&packed, &saved);
         assert_int_equal(load_and_read(&packed, &saved), WFE_ERROR_NONE);
-        for (size_t cut = 0; cut < saved.length; cut += cut < 40 ? 1 : 1 + saved.length / 50) {
-            struct bytes head = {saved.data, cut};
-            assert_int_equal(load_and_read(&packed, &head), WFE_ERROR_INTEGRITY);
-        }
-        bytes_append(&saved, "", 1);
+        assert_cuts_refused(&packed, &saved, &saved.places);
+        assert_cuts_refused(&packed, &saved, &saved.windows);
+        bytes_append(&saved.windows, "", 1);
+        assert_int_equal(load_and_read(&packed, &saved), WFE_ERROR_INTEGRITY);
+        saved.windows.length--;
+        bytes_append(&saved.places, "", 1);
         assert_int_equal(load_and_read(&packed, &saved), WFE_ERROR_INTEGRITY);
     }
 }
@@ -335,16 +340,39 @@ static void altered_checkpoints_do_no_harm(void **context)
         if (packings[i].solid)
             continue;
         BYTES struct bytes packed = {0};
-        BYTES struct bytes saved = {0};
+        SAVED struct saved saved = {0};
         packings[i].pack(&packed, plain.data, plain.length);
         save(&packed, &saved);
         uint32_t state = 15;
-        for (size_t at = 0; at < saved.length; at += at < 30 ? 1 : 1 + saved.length / 60) {
-            unsigned char before = saved.data[at];
-            saved.data[at] = (unsigned char)next_random(&state);
+        for (size_t at = 0; at < saved.places.length; at++) {
+            unsigned char before = saved.places.data[at];
+            saved.places.data[at] = (unsigned char)next_random(&state);
             load_and_read(&packed, &saved);
-            saved.data[at] = before;
+            saved.places.data[at] = before;
         }
+    }
+}
+
+static void altered_windows_are_done_without(void **context)
+{
+    (void)context;
+    BYTES struct bytes plain = make_plain(PLAIN_BYTES, 17);
+    BYTES struct bytes packed = {0};
+    SAVED struct saved saved = {0};
+    add_gzip_small_blocks(&packed, plain.data, plain.length, 0);
+    save(&packed, &saved);
+    assert_true(saved.windows.length > 1000);
+    for (size_t at = 0; at < saved.windows.length; at += 1 + saved.windows.length / 40) {
+        saved.windows.data[at] ^= 0x10;
+        WFE_STREAM struct wfe_stream *stream = open_bytes(&packed, 0);
+        assert_int_equal(load_stream(stream, &saved, NULL), 0);
+        for (size_t offset = plain.length - 1000; offset >= 5000; offset -= 5000) {
+            unsigned char buffer[1000];
+            assert_int_equal(wfe_stream_read(stream, buffer, sizeof buffer, offset, NULL), 1000);
+            assert_memory_equal(buffer, plain.data + offset, sizeof buffer);
+        }
+        assert_true(wfe_stream_has_altered_windows(stream));
+        saved.windows.data[at] ^= 0x10;
     }
 }
 
@@ -353,7 +381,7 @@ static void checkpoints_of_another_file_are_refused(void **context)
     (void)context;
     BYTES struct bytes plain = make_plain(PLAIN_BYTES, 16);
     BYTES struct bytes packed = {0};
-    BYTES struct bytes saved = {0};
+    SAVED struct saved saved = {0};
     BYTES struct bytes other = {0};
     BYTES struct bytes solid = {0};
     add_gzip(&packed, plain.data, plain.length);
@@ -381,6 +409,7 @@ int main(void)
         cmocka_unit_test(a_spool_directory_must_exist),
         cmocka_unit_test(cut_checkpoints_are_refused),
         cmocka_unit_test(altered_checkpoints_do_no_harm),
+        cmocka_unit_test(altered_windows_are_done_without),
         cmocka_unit_test(checkpoints_of_another_file_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
