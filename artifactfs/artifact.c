@@ -90,6 +90,16 @@ static void keep_index(struct wfe_artifact *artifact)
         wfe_artifact_log(artifact, "its index is not kept: %s", err.message);
 }
 
+/* Until the quiet time is over, the scan goes on for those who wait for it. The first entry is
+ * waited for by who mounts, in volume.json. */
+static void pause_scan(void *context)
+{
+    struct wfe_artifact *artifact = context;
+    if (artifact->quiet_ms > 0 && artifact->index && artifact->index->item_count > 0 &&
+        !wfe_cancel_requested(artifact->cancel))
+        wfe_index_await_want(artifact->index, &artifact->quiet_until);
+}
+
 static int end_pass(struct wfe_artifact *artifact, struct wfe_error *err)
 {
     const void *data;
@@ -248,6 +258,8 @@ static int open_file(struct wfe_artifact *artifact, const struct wfe_artifact_op
         .spool_directory = directory,
         .max_spool_bytes = max_spool_bytes,
         .cancel = artifact->cancel,
+        .pause = pause_scan,
+        .pause_context = artifact,
     };
     r = wfe_scan_open(artifact->stream, &scan, &artifact->scan, err);
     if (r < 0)
@@ -299,6 +311,14 @@ int wfe_artifact_open(
     pthread_mutex_init(&artifact->lock, NULL);
     pthread_cond_init(&artifact->changed, NULL);
     artifact->cache = options->cache;
+    artifact->quiet_ms = options->quiet_ms;
+    clock_gettime(CLOCK_MONOTONIC, &artifact->quiet_until);
+    artifact->quiet_until.tv_sec += options->quiet_ms / 1000;
+    artifact->quiet_until.tv_nsec += options->quiet_ms % 1000 * 1000000L;
+    if (artifact->quiet_until.tv_nsec >= 1000000000L) {
+        artifact->quiet_until.tv_sec++;
+        artifact->quiet_until.tv_nsec -= 1000000000L;
+    }
     artifact->log = options->log;
     artifact->log_context = options->log_context;
     if (options->digest) {
@@ -319,6 +339,8 @@ void wfe_artifact_free(struct wfe_artifact *artifact)
         return;
     if (artifact->cancel)
         wfe_cancel_trigger(artifact->cancel);
+    if (artifact->index)
+        wfe_index_want(artifact->index);
     if (artifact->has_hash_thread)
         pthread_join(artifact->hash_thread, NULL);
     if (artifact->has_scan_thread)

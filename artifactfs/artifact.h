@@ -33,6 +33,9 @@ struct wfe_artifact_options {
     const char *file_name; /* of the one file, when it is no archive; NULL: path's last component */
     struct wfe_index_cache *cache; /* borrowed for the artifact's life; NULL: none */
     uint64_t max_spool_bytes;      /* 0: WFE_SPOOL_MAX_BYTES */
+    /* For so long, the artifact's threads work only while somebody waits for what they do: others
+     * have more use for the processors. */
+    unsigned quiet_ms;
     /* Told what went wrong or is odd, by a thread of the artifact's own; may be NULL. */
     void (*log)(void *context, const char *message);
     void *log_context;

@@ -26,6 +26,8 @@ struct wfe_artifact {
 
     struct wfe_index_cache *cache;
     struct wfe_digest key;
+    unsigned quiet_ms;
+    struct timespec quiet_until; /* CLOCK_MONOTONIC */
     struct wfe_cancel *cancel;
     void (*log)(void *context, const char *message);
     void *log_context;

@@ -60,16 +60,18 @@ static bool is_scanning(struct wfe_artifact *artifact)
 static int wait_for_pass(struct wfe_artifact *artifact, uint64_t end,
     const struct wfe_index_patience *patience, struct wfe_error *err)
 {
-    while (wfe_stream_length(artifact->stream) < end) {
-        /* Asked in this order: the pass may have ended between the two. */
-        if (!is_scanning(artifact))
-            return wfe_stream_length(artifact->stream) < end ? truncated(err) : 0;
+    if (wfe_stream_length(artifact->stream) >= end)
+        return 0;
+    wfe_index_want(artifact->index);
+    int r = 0;
+    while (r == 0 && is_scanning(artifact) && wfe_stream_length(artifact->stream) < end) {
         if (patience && patience->is_over && patience->is_over(patience->context))
-            return wfe_error_set(err, WFE_ERROR_CANCELLED, EINTR, "interrupted");
+            r = wfe_error_set(err, WFE_ERROR_CANCELLED, EINTR, "interrupted");
         const struct timespec pause = {.tv_nsec = 1000 * 1000};
         nanosleep(&pause, NULL);
     }
-    return 0;
+    wfe_index_unwant(artifact->index);
+    return r == 0 && wfe_stream_length(artifact->stream) < end ? truncated(err) : r;
 }
 
 static int read_stream(struct wfe_artifact *artifact, char *buffer, size_t length, uint64_t data,

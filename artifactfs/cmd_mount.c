@@ -16,6 +16,9 @@
 
 #define MAX_OPTIONS_BYTES (64 * 1024)
 
+/* How long a container, which a mount with as_layer is for, takes to start. */
+#define CONTAINER_START_MS 1000
+
 /* For a mount by the system itself, which has no home. */
 #define SYSTEM_CACHE "/var/cache/wfe"
 
@@ -213,6 +216,7 @@ static int mount_volume(const char *store_path, const char *source, const char *
             .mountpoint = mountpoint,
             .cache = cache,
             .max_spool_bytes = state.cache_bytes,
+            .quiet_ms = options->owner.as_layer ? CONTAINER_START_MS : 0,
             .log = log_artifact,
         };
         r = wfe_volume_open(&volume_options, &volume, err);

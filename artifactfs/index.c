@@ -265,17 +265,46 @@ static bool is_over(const struct wfe_index_patience *patience)
     return patience && patience->is_over && patience->is_over(patience->context);
 }
 
+void wfe_index_want(struct wfe_index *index)
+{
+    pthread_mutex_lock(&index->wait_mutex);
+    index->wanted++;
+    pthread_cond_broadcast(&index->grown);
+    pthread_mutex_unlock(&index->wait_mutex);
+}
+
+void wfe_index_unwant(struct wfe_index *index)
+{
+    pthread_mutex_lock(&index->wait_mutex);
+    index->wanted--;
+    pthread_mutex_unlock(&index->wait_mutex);
+}
+
+void wfe_index_await_want(struct wfe_index *index, const struct timespec *until)
+{
+    int r = 0;
+    pthread_mutex_lock(&index->wait_mutex);
+    while (index->wanted == 0 && r != ETIMEDOUT)
+        r = pthread_cond_timedwait(&index->grown, &index->wait_mutex, until);
+    pthread_mutex_unlock(&index->wait_mutex);
+}
+
 int wfe_index_wait(struct wfe_index *index, const struct wfe_index_patience *patience)
 {
-    while (!wfe_index_is_complete(index)) {
-        if (is_over(patience))
-            return -EINTR;
+    if (wfe_index_is_complete(index))
+        return 0;
+    wfe_index_want(index);
+    int r = 0;
+    while (r == 0 && !wfe_index_is_complete(index)) {
         pthread_mutex_lock(&index->wait_mutex);
         if (!wfe_index_is_complete(index))
             wait_a_moment(index);
         pthread_mutex_unlock(&index->wait_mutex);
+        if (is_over(patience))
+            r = -EINTR;
     }
-    return 0;
+    wfe_index_unwant(index);
+    return wfe_index_is_complete(index) ? 0 : r;
 }
 
 void wfe_index_wake(
@@ -360,6 +389,7 @@ int wfe_index_lookup(struct wfe_index *index, uint32_t directory, const char *na
     /* Whoever adds the name after the next look sees that it is waited for. */
     struct wfe_index_waiter waiter = {.parent = parent, .name = component};
     add_waiter(index, &waiter);
+    wfe_index_want(index);
     while ((r = look(index, directory, &component, ret_inode, &parent)) == -EAGAIN) {
         if (is_over(patience)) {
             r = -EINTR;
@@ -371,6 +401,7 @@ int wfe_index_lookup(struct wfe_index *index, uint32_t directory, const char *na
         waiter.is_due = false;
         pthread_mutex_unlock(&index->wait_mutex);
     }
+    wfe_index_unwant(index);
     remove_waiter(index, &waiter);
     return r;
 }

@@ -159,6 +159,7 @@ struct wfe_index {
     pthread_cond_t grown;
     struct wfe_index_waiter *waiters;
     uint32_t waiter_count; /* atomic */
+    uint32_t wanted;       /* who needs the scan to go on */
     bool complete;         /* atomic */
 };
 
@@ -223,6 +224,13 @@ struct wfe_index_patience {
     bool (*is_over)(void *context); /* asked every 100 ms; NULL: never */
     void *context;
 };
+
+/* Somebody needs the scan to go on, from one call to the other. */
+void wfe_index_want(struct wfe_index *index);
+void wfe_index_unwant(struct wfe_index *index);
+/* The scan's thread: wait until somebody needs it to go on, but not beyond a time
+ * (CLOCK_MONOTONIC). */
+void wfe_index_await_want(struct wfe_index *index, const struct timespec *until);
 
 /* Wait for the end of the scan. Returns 0 or -EINTR (patience is over). */
 int wfe_index_wait(struct wfe_index *index, const struct wfe_index_patience *patience);

@@ -90,6 +90,8 @@ int wfe_scan_open(struct wfe_stream *stream, const struct wfe_scan_options *opti
     if (!scan->file_name)
         return wfe_error_nomem(err);
     int r = wfe_scan_input_open(&scan->input, stream, options->cancel, err);
+    scan->input.pause = options->pause;
+    scan->input.pause_context = options->pause_context;
     if (r == 0)
         r = find_format(scan, err);
     if (r < 0)

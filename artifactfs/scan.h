@@ -54,6 +54,9 @@ struct wfe_scan_options {
     const char *spool_directory;
     uint64_t max_spool_bytes;  /* 0: WFE_SPOOL_MAX_BYTES */
     struct wfe_cancel *cancel; /* ends the scan early (WFE_ERROR_CANCELLED); may be NULL */
+    /* Called before the scan goes on; it may take its time. NULL: none. */
+    void (*pause)(void *context);
+    void *pause_context;
 };
 
 /*

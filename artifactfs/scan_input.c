@@ -153,11 +153,19 @@ static int next_plain_block(struct wfe_scan_input *input)
     return 0;
 }
 
+/* Whether the scan may go on. */
+static bool go_on(const struct wfe_scan_input *input)
+{
+    if (input->pause)
+        input->pause(input->pause_context);
+    return !wfe_cancel_requested(input->cancel);
+}
+
 static la_ssize_t read_callback(struct archive *reader, void *context, const void **ret)
 {
     struct wfe_scan_input *input = context;
     int r;
-    if (wfe_cancel_requested(input->cancel))
+    if (!go_on(input))
         r = cancelled(&input->failure);
     else
         r = input->fd >= 0 ? next_plain_block(input) : next_block(input);
@@ -350,7 +358,7 @@ int wfe_scan_input_drain(struct wfe_scan_input *input, struct wfe_error *err)
         return 0;
     input->head_is_due = false;
     while (r == 0 && !input->at_end) {
-        if (wfe_cancel_requested(input->cancel))
+        if (!go_on(input))
             return cancelled(err);
         r = next_block(input);
     }

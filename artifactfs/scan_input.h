@@ -25,6 +25,8 @@ enum { WFE_SCAN_TAIL_BYTES = 16 * 1024 };
 struct wfe_scan_input {
     struct wfe_stream *stream;
     struct wfe_cancel *cancel;
+    void (*pause)(void *context); /* as in struct wfe_scan_options; set after opening */
+    void *pause_context;
     /* A plain file. */
     int fd; /* -1: it is none */
     uint64_t fd_offset, size_bytes, position;

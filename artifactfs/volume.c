@@ -198,6 +198,7 @@ static int open_item(struct wfe_volume_item *item, struct wfe_error *err)
         .file_name = item->file_name,
         .cache = volume->cache,
         .max_spool_bytes = volume->max_spool_bytes,
+        .quiet_ms = volume->quiet_ms,
         .log = log_artifact,
         .log_context = item,
     };
@@ -243,6 +244,7 @@ int wfe_volume_open(
     volume->mountpoint = options->mountpoint;
     volume->cache = options->cache;
     volume->max_spool_bytes = options->max_spool_bytes;
+    volume->quiet_ms = options->quiet_ms;
     volume->log = options->log;
     volume->log_context = options->log_context;
     int r = options->source ? wfe_volume_fill_source(volume, options->source, err)

@@ -57,6 +57,7 @@ struct wfe_volume_options {
     const char *mountpoint; /* resolved; sources that it would hide or hold are refused; or NULL */
     struct wfe_index_cache *cache; /* borrowed for the volume's life; NULL: none */
     uint64_t max_spool_bytes;      /* 0: WFE_SPOOL_MAX_BYTES */
+    unsigned quiet_ms;             /* as in struct wfe_artifact_options */
     /* What went wrong or is odd about an artifact. Any thread; may be NULL. */
     void (*log)(void *context, const char *name, const char *message);
     void *log_context;

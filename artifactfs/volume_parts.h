@@ -45,6 +45,7 @@ struct wfe_volume {
     const char *mountpoint;
     struct wfe_index_cache *cache;
     uint64_t max_spool_bytes;
+    unsigned quiet_ms;
     void (*log)(void *context, const char *name, const char *message);
     void *log_context;
 };

@@ -264,9 +264,8 @@ static int take_root_attributes(const struct wfe_input_mount *mount, struct wfe_
     return 0;
 }
 
-int wfe_input_mount_open(const struct wfe_inputs *inputs, const char *base_directory,
-    const char *id, const char *store_path, struct wfe_cancel *cancel, struct wfe_input_mount **ret,
-    struct wfe_error *err)
+int wfe_input_mount_start(const struct wfe_inputs *inputs, const char *base_directory,
+    const char *id, const char *store_path, struct wfe_input_mount **ret, struct wfe_error *err)
 {
     assert(inputs->count <= WFE_INPUT_MOUNT_MAX);
     struct wfe_input_mount *mount = calloc(1, sizeof *mount);
@@ -283,10 +282,6 @@ int wfe_input_mount_open(const struct wfe_inputs *inputs, const char *base_direc
     }
     if (r == 0)
         r = start(mount, store_path, err);
-    if (r == 0)
-        r = await_ready(mount, cancel, err);
-    if (r == 0)
-        r = take_root_attributes(mount, err);
     if (r < 0) {
         wfe_input_mount_free(mount);
         return r;
@@ -295,10 +290,22 @@ int wfe_input_mount_open(const struct wfe_inputs *inputs, const char *base_direc
     return 0;
 }
 
+int wfe_input_mount_await(
+    struct wfe_input_mount *mount, struct wfe_cancel *cancel, struct wfe_error *err)
+{
+    int r = await_ready(mount, cancel, err);
+    return r < 0 ? r : take_root_attributes(mount, err);
+}
+
+void wfe_input_mount_stop(struct wfe_input_mount *mount)
+{
+    kill(mount->pid, SIGTERM);
+}
+
 static void end(struct wfe_input_mount *mount)
 {
     struct pollfd ended = {.fd = mount->pidfd, .events = POLLIN};
-    kill(mount->pid, SIGTERM);
+    wfe_input_mount_stop(mount);
     if (mount->pidfd < 0 || poll(&ended, 1, END_TIMEOUT_MS) <= 0)
         kill(mount->pid, SIGKILL);
     while (waitpid(mount->pid, NULL, 0) < 0 && errno == EINTR)

@@ -37,14 +37,19 @@ struct wfe_input_mount;
 const char *wfe_input_mount_obstacle(const struct wfe_inputs *inputs);
 
 /*
- * Mount the inputs and wait until the mount serves. base_directory and id make the place;
- * store_path is where the stored inputs are, NULL when there are none. inputs is borrowed for the
- * mount's life. Errors: WFE_ERROR_SYSTEM, WFE_ERROR_ARCHIVE (an input can't be read),
- * WFE_ERROR_CANCELLED, WFE_ERROR_INTERNAL; nothing is left behind then.
+ * Begin to mount the inputs. base_directory and id make the place; store_path is where the stored
+ * inputs are, NULL when there are none. inputs is borrowed for the mount's life. Errors:
+ * WFE_ERROR_SYSTEM, WFE_ERROR_INPUT (no overlay can be made there), WFE_ERROR_INTERNAL; nothing is
+ * left behind then.
  */
-int wfe_input_mount_open(const struct wfe_inputs *inputs, const char *base_directory,
-    const char *id, const char *store_path, struct wfe_cancel *cancel, struct wfe_input_mount **ret,
-    struct wfe_error *err);
+int wfe_input_mount_start(const struct wfe_inputs *inputs, const char *base_directory,
+    const char *id, const char *store_path, struct wfe_input_mount **ret, struct wfe_error *err);
+/* Wait until the mount serves. Errors: WFE_ERROR_SYSTEM, WFE_ERROR_ARCHIVE (an input can't be
+ * read), WFE_ERROR_CANCELLED. */
+int wfe_input_mount_await(
+    struct wfe_input_mount *mount, struct wfe_cancel *cancel, struct wfe_error *err);
+/* Let the file system end while something else is done; the container must have ended. */
+void wfe_input_mount_stop(struct wfe_input_mount *mount);
 /* Ends the file system and removes its place. NULL is fine. */
 void wfe_input_mount_free(struct wfe_input_mount *mount);
 

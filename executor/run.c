@@ -41,6 +41,8 @@ struct step_run {
     enum wfe_inputs_kind inputs_as;
     struct wfe_input_mount *mount; /* NULL: the inputs are layers */
     bool mount_fails;              /* they have to be layers */
+    bool mount_broke;              /* while the step ran: mount_error */
+    struct wfe_error mount_error;
     struct wfe_image image;
     struct wfe_digest root_chain; /* the image's with all inputs */
     Snapshots__PrepareSnapshotResponse *root;
@@ -71,6 +73,39 @@ static int check_cancelled(const struct step_run *run, struct wfe_error *err)
     return 0;
 }
 
+/* Where this step's temporary files are. */
+static const char *temporary_directory(void)
+{
+    const char *directory = getenv("TMPDIR");
+    return directory && *directory ? directory : "/tmp";
+}
+
+/* Why the inputs can't be mounted (static), or NULL. */
+static const char *mount_obstacle(const struct step_run *run)
+{
+    return run->session.local ? wfe_input_mount_obstacle(&run->inputs) : "the daemon is remote";
+}
+
+static int start_mount(struct step_run *run, struct wfe_error *err)
+{
+    int r = wfe_input_mount_start(&run->inputs, temporary_directory(), run->id,
+        run->options->store_path, &run->mount, err);
+    run->mount_fails = r < 0;
+    return r;
+}
+
+/* Mounting begins before the daemon has answered, when it was asked for. */
+static int start_wanted_mount(struct step_run *run, struct wfe_error *err)
+{
+    if (run->inputs.count == 0 || run->inputs_as != WFE_INPUTS_MOUNT)
+        return 0;
+    const char *obstacle = mount_obstacle(run);
+    if (!obstacle)
+        return start_mount(run, err);
+    wfe_log(WFE_LOG_WARN, "inputs", "not mounted but applied as layers: %s", obstacle);
+    return 0;
+}
+
 static int connect_daemon(struct step_run *run, struct wfe_error *err)
 {
     const struct wfe_run_options *options = run->options;
@@ -88,6 +123,8 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
         return r;
     run->connected = run->lease_made = true;
     r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
+    if (r == 0)
+        r = start_wanted_mount(run, err);
     if (r == 0)
         r = wfe_connect_finish(&run->session, err);
     if (r < 0)
@@ -120,53 +157,31 @@ static int find_image(struct step_run *run, struct wfe_error *err)
     return r < 0 ? r : hold_lease(run, err);
 }
 
-/* Where this step's temporary files are. */
-static const char *temporary_directory(void)
-{
-    const char *directory = getenv("TMPDIR");
-    return directory && *directory ? directory : "/tmp";
-}
-
-/* Whether the inputs are to be mounted, and can be. */
+/* Mount the inputs where the choice is ours, they can be mounted and it is worth it. */
 static int choose_mount(
-    struct step_run *run, const struct wfe_digest *image_chain, bool *ret, struct wfe_error *err)
+    struct step_run *run, const struct wfe_digest *image_chain, struct wfe_error *err)
 {
-    *ret = false;
-    if (run->inputs.count == 0 || run->inputs_as == WFE_INPUTS_LAYER)
-        return 0;
-    const char *obstacle =
-        run->session.local ? wfe_input_mount_obstacle(&run->inputs) : "the daemon is remote";
-    if (run->inputs_as == WFE_INPUTS_MOUNT) {
-        if (obstacle)
-            wfe_log(WFE_LOG_WARN, "inputs", "not mounted but applied as layers: %s", obstacle);
-        *ret = !obstacle;
-        return 0;
-    }
-    if (obstacle)
+    if (run->inputs.count == 0 || run->inputs_as != WFE_INPUTS_AUTO || mount_obstacle(run))
         return 0;
     uint64_t bytes;
     int r = wfe_inputs_missing_bytes(&run->session, image_chain, &run->inputs, &bytes, err);
-    if (r == 0)
-        *ret = bytes > MOUNT_FROM_BYTES;
-    return r;
+    if (r < 0 || bytes <= MOUNT_FROM_BYTES)
+        return r;
+    wfe_progress_stage(run->options->progress, "mounting the inputs");
+    return start_mount(run, err);
 }
 
 static int bring_inputs(
     struct step_run *run, const struct wfe_digest *image_chain, struct wfe_error *err)
 {
-    bool mount;
-    int r = choose_mount(run, image_chain, &mount, err);
+    int r = choose_mount(run, image_chain, err);
     if (r < 0)
         return r;
-    if (!mount)
+    if (!run->mount)
         return wfe_inputs_apply(&run->session, &run->image, image_chain, &run->inputs,
             run->options->progress, &run->root_chain, err);
-    wfe_progress_stage(run->options->progress, "mounting the inputs");
     run->root_chain = *image_chain;
-    r = wfe_input_mount_open(&run->inputs, temporary_directory(), run->id, run->options->store_path,
-        run->options->cancel, &run->mount, err);
-    run->mount_fails = r < 0 && r != -ECANCELED;
-    return r;
+    return 0;
 }
 
 static int make_root_chain(struct step_run *run, struct wfe_error *err)
@@ -219,6 +234,10 @@ static int complete_mount(struct step_run *run, struct wfe_error *err)
     if (!run->mount)
         return 0;
     int r = prepare_root(run, err);
+    if (r < 0)
+        return r;
+    r = wfe_input_mount_await(run->mount, run->options->cancel, err);
+    run->mount_fails = r < 0 && r != -ECANCELED;
     if (r < 0)
         return r;
     r = wfe_input_mount_add_image(run->mount, run->root, err);
@@ -414,7 +433,8 @@ static void judge_end(const struct step_run *run, struct wfe_outcome *outcome)
 {
     const struct wfe_task_end *end = &run->end;
     struct wfe_error *err = &outcome->error;
-    if (run->mount && !end->cancelled && wfe_input_mount_check(run->mount, err) < 0) {
+    if (run->mount_broke && !end->cancelled) {
+        *err = run->mount_error;
         outcome->kind = WFE_OUTCOME_FAILED;
     } else if (end->cancelled) {
         outcome->kind = WFE_OUTCOME_CANCELLED;
@@ -464,6 +484,10 @@ static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome
     if (r < 0 && run->mount && run->task_made && !run->ended)
         run->mount_fails = wfe_input_mount_is_unseen(run->mount, &outcome->error);
     *ret_again = run->mount_fails;
+    if (run->mount && run->ended) {
+        run->mount_broke = wfe_input_mount_check(run->mount, &run->mount_error) < 0;
+        wfe_input_mount_stop(run->mount);
+    }
     if (run->connected)
         unwind(run);
     if (run->ended) {
