@@ -9,6 +9,9 @@
 /* What readdir() says of an inode whose number is not settled before it is looked up. */
 #define UNKNOWN_INODE 0xFFFFFFFFU
 
+/* In the offset of a listing of what the scan has found so far. */
+#define SO_FAR_BIT ((off_t)1 << 40)
+
 /* The name in a directory, and for how long what was found (or not) holds. */
 struct found {
     struct wfe_place place;
@@ -150,6 +153,7 @@ struct listing {
     const struct wfe_fuse *fs;
     struct wfe_place place;
     struct wfe_artifact *artifact; /* of WFE_PLACE_ARTIFACT */
+    bool so_far;                   /* of what the scan has found */
     bool plus;
     char *buffer;
     size_t size;
@@ -268,8 +272,32 @@ static void fill_listing(struct listing *list, off_t offset)
     }
 }
 
+/* As fill_listing(), from what the scan has found; the offset is a node's. Returns 0, or
+ * -EINPROGRESS when there is no more yet. */
+static int fill_listing_so_far(struct listing *list, off_t offset)
+{
+    struct wfe_index *index = wfe_artifact_index(list->artifact);
+    /* Asked first: then nothing that comes later is missed. */
+    bool is_complete = wfe_index_is_complete(index);
+    uint32_t node = (uint32_t)(offset & ~SO_FAR_BIT), inode;
+    char name[WFE_MAX_COMPONENT_BYTES + 1];
+    while (wfe_index_child_so_far(index, list->place.inode, &node, name, &inode) == 0) {
+        /* The kernel looks it up when it is needed. */
+        struct fuse_entry_param entry = {.attr = {.st_ino = UNKNOWN_INODE}};
+        struct wfe_inode record;
+        if (wfe_index_get(index, inode, &record) == 0)
+            entry.attr.st_mode = record.mode & S_IFMT;
+        bool is_control = has_control_directory(list->fs, &list->place) &&
+                          strcmp(name, WFE_VOLUME_CONTROL_NAME) == 0;
+        if (!is_control && !wfe_fuse_hides_entry(list->fs, name, record.mode) &&
+            !add_entry(list, name, &entry, (off_t)node | SO_FAR_BIT))
+            return 0;
+    }
+    return list->used > 0 || is_complete ? 0 : -EINPROGRESS;
+}
+
 /* Find the directory, and wait until all of its entries are known. */
-static int begin_listing(struct listing *list, fuse_ino_t number)
+static int begin_listing(struct listing *list, fuse_ino_t number, off_t offset)
 {
     const struct wfe_fuse *fs = list->fs;
     int r = wfe_place_of(fs, number, &list->place);
@@ -280,9 +308,12 @@ static int begin_listing(struct listing *list, fuse_ino_t number)
     if (list->place.kind != WFE_PLACE_ARTIFACT)
         return 0;
     r = wfe_place_open(fs, &list->place, &list->artifact);
-    return r < 0 ? r
-                 : wfe_index_wait(
-                       wfe_artifact_index(list->artifact), WFE_FUSE_PATIENCE(fs, list->req));
+    if (r < 0)
+        return r;
+    struct wfe_index *index = wfe_artifact_index(list->artifact);
+    list->so_far = offset & SO_FAR_BIT ||
+                   (offset == 0 && fs->owner.partial_listings && !wfe_index_is_complete(index));
+    return list->so_far ? 0 : wfe_index_wait(index, WFE_FUSE_PATIENCE(fs, list->req));
 }
 
 static void reply_listing(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset, bool plus)
@@ -293,17 +324,19 @@ static void reply_listing(fuse_req_t req, fuse_ino_t number, size_t size, off_t 
         .plus = plus,
         .size = size,
     };
-    int r = offset < 0 ? -EINVAL : begin_listing(&list, number);
+    int r = offset < 0 ? -EINVAL : begin_listing(&list, number, offset);
     WFE_FREE char *buffer = r == 0 ? malloc(size) : NULL;
     if (r == 0 && !buffer)
         r = -ENOMEM;
-    if (r < 0) {
-        fuse_reply_err(req, -r);
-        return;
-    }
     list.buffer = buffer;
-    fill_listing(&list, offset);
-    fuse_reply_buf(req, list.buffer, list.used);
+    if (r == 0 && list.so_far)
+        r = fill_listing_so_far(&list, offset);
+    else if (r == 0)
+        fill_listing(&list, offset);
+    if (r == 0)
+        fuse_reply_buf(req, list.buffer, list.used);
+    else
+        fuse_reply_err(req, -r);
 }
 
 void wfe_fuse_readdir(

@@ -151,8 +151,10 @@ static void opendir_(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *i
 {
     (void)number;
     const struct wfe_fuse *fs = fuse_req_userdata(req);
-    info->keep_cache = info->cache_readdir = 1;
-    if (fs->skips_opendir)
+    /* A listing that has not everything must not be kept. */
+    bool is_kept = !fs->owner.partial_listings;
+    info->keep_cache = info->cache_readdir = is_kept;
+    if (is_kept && fs->skips_opendir)
         fuse_reply_err(req, ENOSYS);
     else
         fuse_reply_open(req, info);

@@ -50,6 +50,9 @@ struct wfe_fuse_owner {
      * setuid, whole seconds, only the xattrs user.*; what a layer refuses is left out: devices,
      * sockets, names that begin with ".wh.", xattrs of overlayfs. */
     bool as_layer;
+    /* List what the scan has found so far, then fail with EINPROGRESS, instead of waiting for its
+     * end. */
+    bool partial_listings;
     bool has_uid, has_gid, has_umask;
     uid_t uid;
     gid_t gid;

@@ -253,6 +253,12 @@ int wfe_index_stat(struct wfe_index *index, uint32_t inode, struct stat *ret);
  * name_length bytes without NUL. Returns 0 or -ENOENT past the last. */
 int wfe_index_child(const struct wfe_index *index, uint32_t directory, uint32_t position,
     const char **ret_name, size_t *ret_name_length, uint32_t *ret_inode);
+/*
+ * What a directory has so far: the first of its children whose node is *node or a later one. *node
+ * becomes the node behind that, name its name with a NUL. Returns 0 or -ENOENT (no more so far).
+ */
+int wfe_index_child_so_far(struct wfe_index *index, uint32_t directory, uint32_t *node,
+    char name[static WFE_MAX_COMPONENT_BYTES + 1], uint32_t *ret_inode);
 /* The directory that holds a directory (the root: itself). */
 uint32_t wfe_index_parent(struct wfe_index *index, uint32_t directory);
 

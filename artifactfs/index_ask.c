@@ -56,6 +56,27 @@ int wfe_index_child(const struct wfe_index *index, uint32_t directory, uint32_t 
     return 0;
 }
 
+int wfe_index_child_so_far(struct wfe_index *index, uint32_t directory, uint32_t *node,
+    char name[static WFE_MAX_COMPONENT_BYTES + 1], uint32_t *ret_inode)
+{
+    bool locked = wfe_index_read_lock(index);
+    const struct wfe_tree *tree = &index->tree;
+    uint32_t parent =
+        directory < index->inode_count ? index->inodes[directory].node : WFE_TREE_NONE;
+    uint32_t at = *node > WFE_TREE_ROOT ? *node : WFE_TREE_ROOT + 1;
+    while (at < tree->node_count && (tree->nodes[at].parent != parent || tree->nodes[at].is_dead))
+        at++;
+    bool is_there = at < tree->node_count;
+    if (is_there) {
+        memcpy(name, tree->names + tree->nodes[at].name, tree->nodes[at].name_length);
+        name[tree->nodes[at].name_length] = '\0';
+        *ret_inode = tree->nodes[at].content;
+        *node = at + 1;
+    }
+    wfe_index_read_unlock(index, locked);
+    return is_there ? 0 : -ENOENT;
+}
+
 uint32_t wfe_index_parent(struct wfe_index *index, uint32_t directory)
 {
     bool locked = wfe_index_read_lock(index);

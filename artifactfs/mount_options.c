@@ -20,6 +20,7 @@ enum key {
     GID,
     UMASK,
     AS_LAYER,
+    PARTIAL_LISTINGS,
     OTHERS,
     FSNAME,
     SUBTYPED,
@@ -34,6 +35,7 @@ static const struct fuse_opt KEYS[] = {
     FUSE_OPT_KEY("nosuid", IMPLIED),
     FUSE_OPT_KEY("nodev", IMPLIED),
     FUSE_OPT_KEY("as_layer", AS_LAYER),
+    FUSE_OPT_KEY("partial_listings", PARTIAL_LISTINGS),
     FUSE_OPT_KEY("uid=", UID),
     FUSE_OPT_KEY("gid=", GID),
     FUSE_OPT_KEY("umask=", UMASK),
@@ -123,6 +125,9 @@ static int take(void *context, const char *option, int key, struct fuse_args *ar
         return 1;
     case AS_LAYER:
         owner->as_layer = true;
+        return 0;
+    case PARTIAL_LISTINGS:
+        owner->partial_listings = true;
         return 0;
     case UID:
         owner->has_uid = true;

@@ -10,6 +10,7 @@
  *     ro, nosuid, nodev                         always so
  *     rw, suid, dev                             refused
  *     as_layer                                  what a container sees of a layer: see fuse_ops.h
+ *     partial_listings                          of what the scan has found: see fuse_ops.h
  *     uid=N, gid=N, umask=N (octal)             attributes shown instead of the archive's
  *     allow_other, allow_root                   with default_permissions, since others than the
  *                                               one who mounts are let in

@@ -369,6 +369,31 @@ class Damage(MountTest):
             self.assertFalse(missing.result())
         self.assertTrue(wait_until(lambda: self.artifact()["state"] == "good"))
 
+    def test_partial_listings_say_that_they_are(self):
+        early = {f"{number:04}-{'x' * 100}": b"first" for number in range(1000)}
+        archive = self.slow_archive("a.tar.bz2", early, 4000)
+        self.mount("-o", "partial_listings", archive)
+        self.assertTrue(wait_until(lambda: self.artifact()["entries"] > len(early)))
+        names = []
+        with self.assertRaises(OSError) as raised, os.scandir(self.mountpoint) as entries:
+            for entry in entries:
+                names.append(entry.name)
+                self.assertTrue(entry.is_file())
+        self.assertEqual(raised.exception.errno, errno.EINPROGRESS)
+        self.assertEqual(sorted(names), sorted([*early, "middle"]))
+        listed = subprocess.run(["ls", self.mountpoint], capture_output=True, text=True, check=False)
+        self.assertIn("in progress", listed.stderr)
+        self.assertNotEqual(listed.returncode, 0)
+        self.assertEqual(len(listed.stdout.splitlines()), len(names))
+        self.assertEqual(self.artifact()["state"], "scanning")
+
+    def test_partial_listings_are_whole_after_the_scan(self):
+        tree = self.make_tree("tree", {f"many/{number:04}": "" for number in range(2000)})
+        self.mount("-o", "partial_listings", self.archive("a.tar.gz", tree))
+        self.wait_scanned()
+        self.assertEqual(sorted(os.listdir(self.in_mount("many"))),
+                         sorted(os.listdir(os.path.join(tree, "many"))))
+
     def test_who_waits_for_a_scan_can_be_interrupted(self):
         archive = self.slow_archive("a.tar.bz2", {"early": b"first"}, 4000)
         self.mount(archive)
