@@ -105,7 +105,8 @@ static inline uint64_t wfe_column_get(struct wfe_column_reader *reader)
 bool wfe_column_get_end(struct wfe_column_reader *reader);
 /* Exactly length bytes; zeros on failure. */
 void wfe_column_get_bytes(struct wfe_column_reader *reader, void *data, size_t length);
-/* Whether nothing but the frame's right end follows. *ret_bytes: what the frame has in the source. */
+/* Whether nothing but the frame's right end follows. *ret_bytes: what the frame has in the source.
+ */
 bool wfe_column_is_at_end(struct wfe_column_reader *reader, uint64_t *ret_bytes);
 
 /* A signed difference as a number that is small when it is near 0. */

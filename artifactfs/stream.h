@@ -104,8 +104,8 @@ ssize_t wfe_stream_read(
 
 /*
  * A descriptor where the decoded bytes lie as they are (a plain file, or the spool), byte n at
- * *ret_offset + n; or -1. It stays the stream's. Settled once the pass has ended or wfe_stream_load()
- * succeeded; for a plain file at once.
+ * *ret_offset + n; or -1. It stays the stream's. Settled once the pass has ended or
+ * wfe_stream_load() succeeded; for a plain file at once.
  */
 int wfe_stream_plain_fd(const struct wfe_stream *stream, uint64_t *ret_offset);
 

@@ -143,8 +143,7 @@ void wfe_checkpoints_remove(struct wfe_checkpoints *checkpoints, uint64_t out)
 
 static int corrupt(struct wfe_error *err)
 {
-    return wfe_error_set(
-        err, WFE_ERROR_INTEGRITY, EINVAL, "the window of a checkpoint is corrupt");
+    return wfe_error_set(err, WFE_ERROR_INTEGRITY, EINVAL, "the window of a checkpoint is corrupt");
 }
 
 int wfe_checkpoint_fetch(struct wfe_packed_checkpoint *packed, int windows_fd, unsigned char *bytes,

@@ -22,8 +22,8 @@
 
 struct wfe_packed_checkpoint {
     struct wfe_checkpoint place; /* its window is NULL */
-    size_t packed_bytes;   /* 0: it has no window */
-    unsigned char *packed; /* NULL: at packed_at in windows_fd */
+    size_t packed_bytes;         /* 0: it has no window */
+    unsigned char *packed;       /* NULL: at packed_at in windows_fd */
     uint64_t packed_at;
 };
 

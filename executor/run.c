@@ -88,8 +88,8 @@ static const char *mount_obstacle(const struct step_run *run)
 
 static int start_mount(struct step_run *run, struct wfe_error *err)
 {
-    int r = wfe_input_mount_start(&run->inputs, temporary_directory(), run->id,
-        run->options->store_path, &run->mount, err);
+    int r = wfe_input_mount_start(
+        &run->inputs, temporary_directory(), run->id, run->options->store_path, &run->mount, err);
     run->mount_fails = r < 0;
     return r;
 }
