@@ -126,6 +126,37 @@ class Life(MountTest):
         self.unmount(other)
         self.assertEqual(len(os.listdir(self.cache)), 1)
 
+    def indexes(self):
+        return [name for name in os.listdir(self.cache) if name.endswith(".idx")]
+
+    def test_the_index_of_what_has_to_be_spooled_is_kept_too(self):
+        source = self.archive("a.tar.lz4", self.make_tree("tree", {"f": "1" * 100000}))
+        self.mount(source)
+        self.assertTrue(wait_until(lambda: len(self.indexes()) == 1))
+        self.unmount()
+        self.mount(source)
+        self.assertEqual(os.listdir(self.mountpoint), ["f"])
+        self.assertEqual(self.read("f"), b"1" * 100000)
+        self.assertEqual(self.wait_scanned()["a"]["state"], "good")
+
+    def test_an_altered_window_is_done_without_and_its_index_goes(self):
+        content = os.urandom(1 << 20) * 20
+        source = self.archive("a.tar.gz", self.make_tree("tree", {"f": content}))
+        self.mount(source)
+        self.assertTrue(wait_until(lambda: len(self.indexes()) == 1))
+        self.unmount()
+        (index,) = self.indexes()
+        with open(os.path.join(self.cache, index), "r+b") as file:
+            file.seek(-1000, os.SEEK_END)
+            byte = file.read(1)
+            file.seek(-1000, os.SEEK_END)
+            file.write(bytes([byte[0] ^ 1]))
+        self.mount(source)
+        self.assertEqual(self.indexes(), [index])
+        self.assertEqual(self.read("f"), content)
+        self.unmount()
+        self.assertTrue(wait_until(lambda: not self.indexes()))
+
     def test_a_cache_that_cannot_be_written_to_is_no_hindrance(self):
         cache = self.mount_tmpfs("readonly")
         subprocess.run(["mount", "-o", "remount,ro", cache], check=True)
