@@ -153,6 +153,10 @@ class Life(MountTest):
             file.write(bytes([byte[0] ^ 1]))
         self.mount(source)
         self.assertEqual(self.indexes(), [index])
+        # From the end, so that no decoder is on its way there.
+        with open(self.in_mount("f"), "rb", buffering=0) as file:
+            file.seek(-1000, os.SEEK_END)
+            self.assertEqual(file.read(), content[-1000:])
         self.assertEqual(self.read("f"), content)
         self.unmount()
         self.assertTrue(wait_until(lambda: not self.indexes()))
