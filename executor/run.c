@@ -11,6 +11,7 @@
 
 #include "executor/connect.h"
 #include "executor/container.h"
+#include "executor/host.h"
 #include "executor/image.h"
 #include "executor/input_mount.h"
 #include "executor/lease.h"
@@ -71,6 +72,13 @@ static int check_cancelled(const struct step_run *run, struct wfe_error *err)
     if (wfe_cancel_requested(run->options->cancel))
         return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped before it ran");
     return 0;
+}
+
+/* Whether the daemon's files and kernel are ours. Behind a forwarded socket they are not, but then
+ * there has to be a directory for the output that both see. */
+static bool is_daemon_here(const struct step_run *run)
+{
+    return run->session.local && !run->options->io_directory;
 }
 
 /* Where this step's temporary files are. */
@@ -202,7 +210,14 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
     if (!env)
         return wfe_error_nomem(err);
     struct wfe_spec_options options = {
-        .namespace_ = run->session.namespace_, .container_id = run->id};
+        .namespace_ = run->session.namespace_,
+        .container_id = run->id,
+        .architecture = run->session.platform.architecture,
+    };
+    if (is_daemon_here(run)) {
+        struct wfe_host host = wfe_host_probe();
+        options.apparmor_profile = host.apparmor_profile;
+    }
     if (run->mount)
         options.overlays = wfe_input_mount_overlays(run->mount, &options.overlay_count);
     int r = wfe_spec_build(&run->step->config, &run->image.config, env, &options, &run->spec, err);

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executor/capabilities.h"
+#include "executor/seccomp.h"
+#include "executor/spec_json.h"
 #include "libcommon/cleanup.h"
 
 #define CPU_PERIOD_US 100000
@@ -16,9 +19,6 @@
 #define OPEN_FILES_MAX 1024
 
 /* NULL-terminated lists. */
-static const char *const CAPABILITIES[] = {"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID",
-    "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP",
-    "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE", NULL};
 static const char *const MASKED_PATHS[] = {"/proc/acpi", "/proc/asound", "/proc/kcore",
     "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
     "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap", NULL};
@@ -48,68 +48,6 @@ struct device {
 /* null, random, full, tty, zero, urandom, console, the pseudo-terminals, ptmx. */
 static const struct device DEVICES[] = {
     {1, 3}, {1, 8}, {1, 7}, {5, 0}, {1, 5}, {1, 9}, {5, 1}, {136, -1}, {5, 2}};
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
-/* The functions below build the document and answer false when memory ran out. */
-
-/* Takes item, which may be NULL. */
-static bool attach(cJSON *object, const char *name, cJSON *item)
-{
-    if (cJSON_AddItemToObject(object, name, item))
-        return true;
-    cJSON_Delete(item);
-    return false;
-}
-
-/* Takes item, which may be NULL. */
-static bool append(cJSON *array, cJSON *item)
-{
-    if (cJSON_AddItemToArray(array, item))
-        return true;
-    cJSON_Delete(item);
-    return false;
-}
-
-static bool add_text(cJSON *object, const char *name, const char *text)
-{
-    return cJSON_AddStringToObject(object, name, text) != NULL;
-}
-
-static bool add_number(cJSON *object, const char *name, double number)
-{
-    return cJSON_AddNumberToObject(object, name, number) != NULL;
-}
-
-/* As digits: cJSON writes a large number with an exponent, which no runtime takes for an integer.
- */
-static bool add_integer(cJSON *object, const char *name, uint64_t number)
-{
-    char digits[24];
-    snprintf(digits, sizeof digits, "%" PRIu64, number);
-    return cJSON_AddRawToObject(object, name, digits) != NULL;
-}
-
-static cJSON *new_list(const char *const *strings)
-{
-    int count = 0;
-    while (strings[count])
-        count++;
-    return cJSON_CreateStringArray(strings, count);
-}
-
-static bool add_list(cJSON *object, const char *name, const char *const *strings)
-{
-    return attach(object, name, new_list(strings));
-}
-
-static bool append_list(cJSON *array, char *const *strings)
-{
-    for (; *strings; strings++)
-        if (!append(array, cJSON_CreateString(*strings)))
-            return false;
-    return true;
-}
 
 static bool add_args(
     cJSON *process, const struct wfe_step_config *config, const struct wfe_image_config *image)
@@ -157,18 +95,26 @@ static bool add_user(cJSON *process, uint32_t uid, uint32_t gid)
            append(groups, cJSON_CreateNumber(gid));
 }
 
-/*
- * Root has containerd's set. For another user exec() clears what is permitted and effective anyway;
- * it is left out, as docker does, so that the spec shows what the process will have.
- */
-static bool add_capabilities(cJSON *process, uint32_t uid)
+static bool add_capability_list(cJSON *capabilities, const char *name, uint64_t set)
 {
-    static const char *const none[] = {NULL};
+    cJSON *list = cJSON_AddArrayToObject(capabilities, name);
+    for (unsigned i = 0; i < WFE_CAPABILITY_COUNT; i++)
+        if ((set & WFE_CAPABILITY(i)) && !append(list, cJSON_CreateString(wfe_capability_name(i))))
+            return false;
+    return list != NULL;
+}
+
+/*
+ * Root has all of the bounding set. For another user exec() clears what is permitted and effective
+ * anyway; it is left out, as docker does, so that the spec shows what the process will have.
+ */
+static bool add_capabilities(cJSON *process, uint64_t bounding, uint32_t uid)
+{
     cJSON *capabilities = cJSON_AddObjectToObject(process, "capabilities");
-    const char *const *usable = uid == 0 ? CAPABILITIES : none;
-    return capabilities && add_list(capabilities, "bounding", CAPABILITIES) &&
-           add_list(capabilities, "permitted", usable) &&
-           add_list(capabilities, "effective", usable);
+    uint64_t usable = uid == 0 ? bounding : 0;
+    return capabilities && add_capability_list(capabilities, "bounding", bounding) &&
+           add_capability_list(capabilities, "permitted", usable) &&
+           add_capability_list(capabilities, "effective", usable);
 }
 
 static bool add_rlimits(cJSON *process)
@@ -184,16 +130,27 @@ static bool add_process(cJSON *spec, const struct wfe_step_config *config,
 {
     cJSON *process = cJSON_AddObjectToObject(spec, "process");
     cJSON *env_list = cJSON_AddArrayToObject(process, "env");
+    uint64_t bounding = wfe_capabilities_resolve(config->cap_add, config->cap_drop);
     return env_list && append_list(env_list, env) && cJSON_AddFalseToObject(process, "terminal") &&
            add_user(process, uid, gid) && add_args(process, config, image) &&
-           add_cwd(process, config, image) && add_capabilities(process, uid) &&
-           add_rlimits(process) && cJSON_AddTrueToObject(process, "noNewPrivileges");
+           add_cwd(process, config, image) && add_capabilities(process, bounding, uid) &&
+           add_rlimits(process) &&
+           cJSON_AddBoolToObject(process, "noNewPrivileges", !config->new_privileges);
 }
 
-static bool add_root(cJSON *spec)
+/* A profile of the machine's own, which only it can know. */
+static bool add_apparmor(cJSON *spec, const struct wfe_step_config *config, const char *profile)
+{
+    cJSON *process = cJSON_GetObjectItemCaseSensitive(spec, "process");
+    return !profile || config->apparmor == WFE_PROFILE_UNCONFINED ||
+           add_text(process, "apparmorProfile", profile);
+}
+
+static bool add_root(cJSON *spec, bool read_only)
 {
     cJSON *root = cJSON_AddObjectToObject(spec, "root");
-    return root && add_text(root, "path", "rootfs") && cJSON_AddFalseToObject(root, "readonly");
+    return root && add_text(root, "path", "rootfs") &&
+           cJSON_AddBoolToObject(root, "readonly", read_only);
 }
 
 /* A container id as a host name: letters, digits and '-' only, at most HOSTNAME_MAX of them. */
@@ -311,6 +268,15 @@ static bool add_resources(cJSON *linux_part, const struct wfe_step_config *confi
     return true;
 }
 
+static bool add_seccomp(
+    cJSON *linux_part, const struct wfe_step_config *config, const char *architecture)
+{
+    if (config->seccomp == WFE_PROFILE_UNCONFINED)
+        return true;
+    uint64_t bounding = wfe_capabilities_resolve(config->cap_add, config->cap_drop);
+    return attach(linux_part, "seccomp", wfe_seccomp_default(architecture, bounding));
+}
+
 static bool add_linux(
     cJSON *spec, const struct wfe_step_config *config, const struct wfe_spec_options *options)
 {
@@ -324,7 +290,8 @@ static bool add_linux(
            add_text(linux_part, "cgroupsPath", cgroup) &&
            add_namespaces(linux_part, config->network) &&
            add_list(linux_part, "maskedPaths", MASKED_PATHS) &&
-           add_list(linux_part, "readonlyPaths", READONLY_PATHS);
+           add_list(linux_part, "readonlyPaths", READONLY_PATHS) &&
+           add_seccomp(linux_part, config, options->architecture);
 }
 
 /* What a valid document may still ask for in vain. */
@@ -352,13 +319,16 @@ int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_
     char *const *env, const struct wfe_spec_options *options, cJSON **ret, struct wfe_error *err)
 {
     assert(config && env && options && options->namespace_ && options->container_id);
+    assert(options->architecture);
     uint32_t uid, gid;
     int r = check_config(config, &uid, &gid, err);
     if (r < 0)
         return r;
     WFE_JSON cJSON *spec = cJSON_CreateObject();
     bool complete = spec && add_text(spec, "ociVersion", "1.0.2") &&
-                    add_process(spec, config, image, env, uid, gid) && add_root(spec) &&
+                    add_process(spec, config, image, env, uid, gid) &&
+                    add_apparmor(spec, config, options->apparmor_profile) &&
+                    add_root(spec, config->read_only) &&
                     add_hostname(spec, options->container_id) &&
                     add_mounts(spec, config, options) && add_linux(spec, config, options);
     if (!complete)

@@ -28,6 +28,8 @@ struct wfe_spec_overlay {
 struct wfe_spec_options {
     const char *namespace_;   /* containerd's namespace: first part of the cgroup path */
     const char *container_id; /* second part of the cgroup path, and the host name's source */
+    const char *architecture; /* the daemon's, in OCI's terms: what the seccomp profile is for */
+    const char *apparmor_profile; /* one that is loaded on the daemon's machine, or NULL */
     const struct wfe_spec_overlay *overlays; /* mounted before the volumes */
     size_t overlay_count;
 };
@@ -50,6 +52,10 @@ void wfe_spec_env_free(char **env);
  * /bin/sh -c RUN, else the image's Entrypoint + (command or Cmd). process.cwd is the step's,
  * else the image's, else "/". The host name is the container's id, cut at 63 bytes, with '-'
  * for what no host name may hold. Volumes come after the default mounts.
+ *
+ * The process is confined by the seccomp profile of executor/seccomp.h and by containerd's
+ * capabilities (usable by root alone), masked and read-only paths, and device rules, as far as
+ * the step does not open them by name.
  *
  * network none gets a network namespace of its own, host shares the daemon's; bridge is
  * refused.

@@ -37,6 +37,7 @@
 #define WFE_STEP_MAX_STEPS 1000
 
 enum wfe_step_network { WFE_NETWORK_NONE, WFE_NETWORK_HOST, WFE_NETWORK_BRIDGE };
+enum wfe_step_profile { WFE_PROFILE_DEFAULT, WFE_PROFILE_UNCONFINED };
 enum wfe_step_pull { WFE_PULL_ALWAYS, WFE_PULL_IF_NOT_PRESENT, WFE_PULL_NEVER };
 
 /* An ordered name → value pair: env, inputs. */
@@ -83,6 +84,10 @@ struct wfe_step_config {
 
     uint64_t output_limit_bytes; /* of each stream, kept in the result */
     uint64_t grace_ms;           /* between SIGTERM and SIGKILL */
+    enum wfe_step_profile seccomp, apparmor;
+    uint64_t cap_add, cap_drop; /* executor/capabilities.h */
+    bool read_only;             /* the root file system */
+    bool new_privileges;        /* no_new_privileges: false */
 };
 
 struct wfe_step {

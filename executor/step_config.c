@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "executor/step_confinement.h"
 #include "executor/step_mounts.h"
 #include "libcommon/cleanup.h"
 
@@ -101,20 +102,6 @@ static void read_user(struct wfe_step_reader *reader, const struct wfe_node *nod
         config->user = wfe_steal(&text);
 }
 
-/* The index of the node's text in words; a text that is none of them is told. */
-static bool read_word(struct wfe_step_reader *reader, const struct wfe_node *node,
-    const struct wfe_step_path *path, const char *const *words, const char *allowed, int *ret)
-{
-    for (int i = 0; wfe_node_is_scalar(node) && words[i]; i++) {
-        if (strcmp(words[i], node->text) == 0) {
-            *ret = i;
-            return true;
-        }
-    }
-    wfe_step_refuse(reader, node, path, allowed);
-    return false;
-}
-
 static void read_network(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
@@ -125,7 +112,7 @@ static void read_network(struct wfe_step_reader *reader, const struct wfe_node *
         NULL,
     };
     int word;
-    if (read_word(reader, node, path, words, "none, host, bridge", &word))
+    if (wfe_step_word(reader, node, path, words, "none, host, bridge", &word))
         config->network = (enum wfe_step_network)word;
 }
 
@@ -139,7 +126,7 @@ static void read_pull(struct wfe_step_reader *reader, const struct wfe_node *nod
         NULL,
     };
     int word;
-    if (read_word(reader, node, path, words, "always, if-not-present, never", &word))
+    if (wfe_step_word(reader, node, path, words, "always, if-not-present, never", &word))
         config->pull = (enum wfe_step_pull)word;
 }
 
@@ -316,6 +303,12 @@ static const struct {
     {"timeout", read_timeout},
     {"output_limit", read_output_limit},
     {"grace", read_grace},
+    {"seccomp", wfe_step_read_seccomp},
+    {"apparmor", wfe_step_read_apparmor},
+    {"cap_add", wfe_step_read_cap_add},
+    {"cap_drop", wfe_step_read_cap_drop},
+    {"read_only", wfe_step_read_read_only},
+    {"no_new_privileges", wfe_step_read_no_new_privileges},
 };
 
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])
@@ -357,6 +350,7 @@ void wfe_step_config_read(struct wfe_step_reader *reader, const struct wfe_node 
     check_pair(reader, node, path, "run", "command");
     check_pair(reader, node, path, "timeout", "timeout_ms");
     wfe_step_check_mounts(reader, node, path, config);
+    wfe_step_check_confinement(reader, node, path, config);
     const struct wfe_node *image = wfe_node_get(node, "image");
     struct wfe_step_path where = {.up = path, .name = "image"};
     if (!image || (image->kind == WFE_NODE_NULL && !image->reported))

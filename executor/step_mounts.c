@@ -101,10 +101,8 @@ static void read_volume(struct wfe_step_reader *reader, const struct wfe_node *n
     else
         wfe_step_problem(reader, node, &target_path, "found nothing; allowed: %s (it is required)",
             target_words);
-    if (readonly && readonly->kind == WFE_NODE_BOOL)
-        volume->readonly = readonly->text[0] == 't' || readonly->text[0] == 'T';
-    else if (readonly)
-        wfe_step_refuse(reader, readonly, &readonly_path, "true or false");
+    if (readonly)
+        wfe_step_bool(reader, readonly, &readonly_path, &volume->readonly);
 }
 
 static bool within(struct wfe_step_reader *reader, const struct wfe_node *node,

@@ -112,6 +112,28 @@ char *wfe_step_text(struct wfe_step_reader *reader, const struct wfe_node *node,
     return text;
 }
 
+bool wfe_step_word(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const char *const *words, const char *allowed, int *ret)
+{
+    for (int i = 0; wfe_node_is_scalar(node) && words[i]; i++) {
+        if (strcmp(words[i], node->text) == 0) {
+            *ret = i;
+            return true;
+        }
+    }
+    wfe_step_refuse(reader, node, path, allowed);
+    return false;
+}
+
+void wfe_step_bool(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, bool *ret)
+{
+    if (node->kind == WFE_NODE_BOOL)
+        *ret = node->text[0] == 't' || node->text[0] == 'T';
+    else
+        wfe_step_refuse(reader, node, path, "true or false");
+}
+
 void *wfe_step_allocate(struct wfe_step_reader *reader, size_t count, size_t size)
 {
     void *memory = calloc(count, size);

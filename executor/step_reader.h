@@ -62,6 +62,15 @@ const struct wfe_node *wfe_step_given(const struct wfe_node *map, const char *na
 char *wfe_step_text(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, size_t min_length, const char *allowed);
 
+/* The index of the node's text in words (NULL-terminated) into *ret; false, with `allowed` told,
+ * when it is none of them. */
+bool wfe_step_word(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const char *const *words, const char *allowed, int *ret);
+
+/* true or false into *ret; anything else is told. */
+void wfe_step_bool(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, bool *ret);
+
 /* calloc that remembers a failure. */
 void *wfe_step_allocate(struct wfe_step_reader *reader, size_t count, size_t size);
 

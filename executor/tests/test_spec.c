@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "executor/capabilities.h"
 #include "libcommon/cleanup.h"
 
 /* containerd's own mounts, which the tests of volumes count from. */
@@ -24,7 +25,7 @@ static struct wfe_step_config minimal_config(void)
 }
 
 static const struct wfe_spec_options OPTIONS = {
-    .namespace_ = "default", .container_id = "wfe-build-0123"};
+    .namespace_ = "default", .container_id = "wfe-build-0123", .architecture = "amd64"};
 
 /* The spec as a runtime reads it: written out and parsed again. */
 static cJSON *build_with(const struct wfe_step_config *config, const struct wfe_image_config *image,
@@ -336,6 +337,43 @@ static void another_user_than_root_has_no_usable_capability(void **state)
     assert_int_equal(size_at(spec, "process.capabilities.effective"), 0);
 }
 
+static void capabilities_are_added_and_dropped_by_name(void **state)
+{
+    (void)state;
+    struct wfe_step_config config = minimal_config();
+    config.user = (char *)"0:0";
+    wfe_capability_parse("SYS_ADMIN", &config.cap_add);
+    config.cap_drop = WFE_CAPABILITIES_ALL;
+    WFE_JSON cJSON *spec = build(&config, NULL);
+    assert_int_equal(size_at(spec, "process.capabilities.bounding"), 1);
+    assert_string_equal(text_at(spec, "process.capabilities.effective.0"), "CAP_SYS_ADMIN");
+    WFE_FREE char *text = cJSON_PrintUnformatted(at(spec, "linux.seccomp"));
+    assert_non_null(strstr(text, "\"unshare\""));
+    assert_null(strstr(text, "\"chroot\""));
+}
+
+static void confinement_is_opened_by_name_only(void **state)
+{
+    (void)state;
+    struct wfe_spec_options options = OPTIONS;
+    options.apparmor_profile = "docker-default";
+    char *const none[] = {NULL};
+    struct wfe_step_config config = minimal_config();
+    WFE_JSON cJSON *confined = build_with(&config, NULL, none, &options);
+    assert_string_equal(text_at(confined, "process.apparmorProfile"), "docker-default");
+    assert_string_equal(text_at(confined, "linux.seccomp.architectures.0"), "SCMP_ARCH_X86_64");
+    assert_true(cJSON_IsFalse(at(confined, "root.readonly")));
+    assert_true(cJSON_IsTrue(at(confined, "process.noNewPrivileges")));
+
+    config.seccomp = config.apparmor = WFE_PROFILE_UNCONFINED;
+    config.new_privileges = config.read_only = true;
+    WFE_JSON cJSON *opened = build_with(&config, NULL, none, &options);
+    assert_null(maybe_at(opened, "process.apparmorProfile"));
+    assert_null(maybe_at(opened, "linux.seccomp"));
+    assert_true(cJSON_IsTrue(at(opened, "root.readonly")));
+    assert_true(cJSON_IsFalse(at(opened, "process.noNewPrivileges")));
+}
+
 static void the_process_is_confined(void **state)
 {
     (void)state;
@@ -454,7 +492,8 @@ static void the_cgroup_and_the_host_name_come_from_the_container_id(void **state
 
     /* The 62nd and 63rd bytes are separators, which a host name may not end in. */
     static const char id[] = "a.b_c-0123456789012345678901234567890123456789012345678901234-_tail";
-    const struct wfe_spec_options options = {.namespace_ = "ns", .container_id = id};
+    const struct wfe_spec_options options = {
+        .namespace_ = "ns", .container_id = id, .architecture = "amd64"};
     char *const none[] = {NULL};
     WFE_JSON cJSON *long_one = build_with(&config, NULL, none, &options);
     const char *hostname = text_at(long_one, "hostname");
@@ -625,6 +664,8 @@ int main(void)
         cmocka_unit_test(the_default_mounts_are_containerds_in_its_order),
         cmocka_unit_test(root_has_containerds_capabilities_and_no_ambient_ones),
         cmocka_unit_test(another_user_than_root_has_no_usable_capability),
+        cmocka_unit_test(capabilities_are_added_and_dropped_by_name),
+        cmocka_unit_test(confinement_is_opened_by_name_only),
         cmocka_unit_test(the_process_is_confined),
         cmocka_unit_test(devices_are_denied_but_for_the_harmless_ones),
         cmocka_unit_test(only_network_host_shares_the_daemons_network),

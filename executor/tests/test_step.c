@@ -42,6 +42,12 @@ static void a_minimal_config_has_the_references_defaults(void **context)
     assert_int_equal(config->timeout_ms, 0);
     assert_int_equal(config->output_limit_bytes, 4 * 1024 * 1024);
     assert_int_equal(config->grace_ms, 10000);
+    assert_int_equal(config->seccomp, WFE_PROFILE_DEFAULT);
+    assert_int_equal(config->apparmor, WFE_PROFILE_DEFAULT);
+    assert_int_equal(config->cap_add, 0);
+    assert_int_equal(config->cap_drop, 0);
+    assert_false(config->read_only);
+    assert_false(config->new_privileges);
 }
 
 static void every_field_is_read(void **context)
@@ -70,6 +76,12 @@ static void every_field_is_read(void **context)
                                "  timeout: 5m\n"
                                "  output_limit: 64Ki\n"
                                "  grace: 0\n"
+                               "  seccomp: unconfined\n"
+                               "  apparmor: unconfined\n"
+                               "  cap_add: [CAP_SYS_ADMIN, net_admin]\n"
+                               "  cap_drop: [ALL]\n"
+                               "  read_only: true\n"
+                               "  no_new_privileges: false\n"
                                "inputs: [{name: x, path: y}]\n"
                                "outputs: [{name: x, json_path: y}]\n");
     const struct wfe_step_config *config = only_config(workflow);
@@ -117,6 +129,12 @@ static void every_field_is_read(void **context)
     assert_int_equal(config->timeout_ms, 300000);
     assert_int_equal(config->output_limit_bytes, 65536);
     assert_int_equal(config->grace_ms, 0);
+    assert_int_equal(config->seccomp, WFE_PROFILE_UNCONFINED);
+    assert_int_equal(config->apparmor, WFE_PROFILE_UNCONFINED);
+    assert_int_equal(config->cap_add, UINT64_C(1) << 21 | UINT64_C(1) << 12);
+    assert_int_equal(config->cap_drop, (UINT64_C(1) << 41) - 1);
+    assert_true(config->read_only);
+    assert_true(config->new_privileges);
 }
 
 static void a_json_config_is_read_like_a_yaml_one(void **context)
@@ -134,11 +152,12 @@ static void a_json_config_is_read_like_a_yaml_one(void **context)
 static void a_null_field_is_not_given(void **context)
 {
     (void)context;
-    WORKFLOW *workflow =
-        parse("{image: a, command: ~, run: ~, env: {A: ~, B: x}, volumes: ~, working_dir: ~,"
-              " user: ~, network: ~, memory: ~, cpu: ~, pull: ~, containerd_addr: ~, cli: ~,"
-              " tls: {ca: ~}, registry_auth: {h: ~}, inputs: {x: ~, y: /y}, timeout_ms: ~,"
-              " timeout: 1s, output_limit: ~, grace: ~}");
+    WORKFLOW *workflow = parse(
+        "{image: a, command: ~, run: ~, env: {A: ~, B: x}, volumes: ~, working_dir: ~,"
+        " user: ~, network: ~, memory: ~, cpu: ~, pull: ~, containerd_addr: ~, cli: ~,"
+        " tls: {ca: ~}, registry_auth: {h: ~}, inputs: {x: ~, y: /y}, timeout_ms: ~,"
+        " timeout: 1s, output_limit: ~, grace: ~, seccomp: ~, apparmor: ~, cap_add: ~, cap_drop: ~,"
+        " read_only: ~, no_new_privileges: ~}");
     const struct wfe_step_config *config = only_config(workflow);
     assert_null(config->command);
     assert_null(config->run);
