@@ -15,6 +15,7 @@
 #include "executor/image.h"
 #include "executor/input_mount.h"
 #include "executor/lease.h"
+#include "executor/network_files.h"
 #include "executor/reclaim.h"
 #include "executor/snapshot.h"
 #include "executor/spec.h"
@@ -220,6 +221,10 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
     }
     if (run->mount)
         options.overlays = wfe_input_mount_overlays(run->mount, &options.overlay_count);
+    struct wfe_spec_file files[WFE_NETWORK_FILES_MAX];
+    options.files = files;
+    if (run->step->config.network == WFE_NETWORK_HOST)
+        options.file_count = wfe_network_host_files(run->session.local, files);
     int r = wfe_spec_build(&run->step->config, &run->image.config, env, &options, &run->spec, err);
     wfe_spec_env_free(env);
     if (r < 0)

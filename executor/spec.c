@@ -15,7 +15,6 @@
 
 #define CPU_PERIOD_US 100000
 #define CPU_MIN_MILLIS 10 /* the kernel takes no quota below 1 ms of each period */
-#define HOSTNAME_MAX 63   /* a DNS label; the kernel itself takes 64 bytes */
 #define OPEN_FILES_MAX 1024
 
 /* NULL-terminated lists. */
@@ -153,11 +152,10 @@ static bool add_root(cJSON *spec, bool read_only)
            cJSON_AddBoolToObject(root, "readonly", read_only);
 }
 
-/* A container id as a host name: letters, digits and '-' only, at most HOSTNAME_MAX of them. */
-static bool add_hostname(cJSON *spec, const char *container_id)
+/* A DNS label; the kernel itself takes 64 bytes. */
+void wfe_spec_hostname(const char *container_id, char hostname[static WFE_SPEC_HOSTNAME_MAX])
 {
-    char hostname[HOSTNAME_MAX + 1];
-    size_t length = strnlen(container_id, HOSTNAME_MAX);
+    size_t length = strnlen(container_id, WFE_SPEC_HOSTNAME_MAX - 1);
     for (size_t i = 0; i < length; i++) {
         bool separator = container_id[i] == '_' || container_id[i] == '.';
         hostname[i] = separator ? '-' : container_id[i];
@@ -165,6 +163,12 @@ static bool add_hostname(cJSON *spec, const char *container_id)
     while (length > 1 && hostname[length - 1] == '-')
         length--;
     hostname[length] = '\0';
+}
+
+static bool add_hostname(cJSON *spec, const char *container_id)
+{
+    char hostname[WFE_SPEC_HOSTNAME_MAX];
+    wfe_spec_hostname(container_id, hostname);
     return add_text(spec, "hostname", hostname);
 }
 
@@ -205,6 +209,12 @@ static bool add_mounts(
     for (size_t i = 0; i < options->overlay_count; i++)
         if (!add_overlay(mounts, &options->overlays[i]))
             return false;
+    for (size_t i = 0; i < options->file_count; i++) {
+        const struct wfe_spec_file *file = &options->files[i];
+        struct mount mount = {file->target, "bind", file->source, {"rbind", "rprivate", "ro"}};
+        if (!add_mount(mounts, &mount))
+            return false;
+    }
     for (size_t i = 0; i < config->volume_count; i++) {
         const struct wfe_step_volume *volume = &config->volumes[i];
         struct mount mount = {volume->target, "bind", volume->source,
@@ -215,17 +225,34 @@ static bool add_mounts(
     return true;
 }
 
-static bool add_namespaces(cJSON *linux_part, enum wfe_step_network network)
+static bool add_namespace(cJSON *namespaces, const char *type, const char *path)
 {
-    static const char *const types[] = {"pid", "ipc", "uts", "mount", "network"};
-    size_t count = network == WFE_NETWORK_HOST ? COUNT(types) - 1 : COUNT(types);
+    cJSON *item = cJSON_CreateObject();
+    return append(namespaces, item) && add_text(item, "type", type) &&
+           (!path || add_text(item, "path", path));
+}
+
+/* A step is no root there, as a rule, and has the whole network for itself. */
+static bool add_sysctls(cJSON *linux_part)
+{
+    cJSON *sysctl = cJSON_AddObjectToObject(linux_part, "sysctl");
+    return sysctl && add_text(sysctl, "net.ipv4.ip_unprivileged_port_start", "0") &&
+           add_text(sysctl, "net.ipv4.ping_group_range", "0 2147483647");
+}
+
+static bool add_namespaces(
+    cJSON *linux_part, enum wfe_step_network network, const char *network_path)
+{
+    static const char *const types[] = {"pid", "ipc", "uts", "mount"};
     cJSON *namespaces = cJSON_AddArrayToObject(linux_part, "namespaces");
-    for (size_t i = 0; i < count; i++) {
-        cJSON *item = cJSON_CreateObject();
-        if (!append(namespaces, item) || !add_text(item, "type", types[i]))
+    for (size_t i = 0; i < COUNT(types); i++)
+        if (!namespaces || !add_namespace(namespaces, types[i], NULL))
             return false;
-    }
-    return namespaces != NULL;
+    if (network == WFE_NETWORK_HOST)
+        return true;
+    return add_namespace(
+               namespaces, "network", network == WFE_NETWORK_BRIDGE ? network_path : NULL) &&
+           add_sysctls(linux_part);
 }
 
 static bool add_device_rules(cJSON *resources)
@@ -288,7 +315,7 @@ static bool add_linux(
     }
     return linux_part && add_resources(linux_part, config) &&
            add_text(linux_part, "cgroupsPath", cgroup) &&
-           add_namespaces(linux_part, config->network) &&
+           add_namespaces(linux_part, config->network, options->network_namespace) &&
            add_list(linux_part, "maskedPaths", MASKED_PATHS) &&
            add_list(linux_part, "readonlyPaths", READONLY_PATHS) &&
            add_seccomp(linux_part, config, options->architecture);
@@ -298,9 +325,6 @@ static bool add_linux(
 static int check_config(const struct wfe_step_config *config, uint32_t *ret_uid, uint32_t *ret_gid,
     struct wfe_error *err)
 {
-    if (config->network == WFE_NETWORK_BRIDGE)
-        return wfe_error_set(
-            err, WFE_ERROR_INPUT, EOPNOTSUPP, "network: bridge is not available, use none or host");
     if (config->cpu_millis > 0 && config->cpu_millis < CPU_MIN_MILLIS)
         return wfe_error_set(err, WFE_ERROR_INPUT, ERANGE,
             "cpu: %" PRIu32 " thousandths of a processor, at least %d (0.01) are needed",
@@ -320,6 +344,7 @@ int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_
 {
     assert(config && env && options && options->namespace_ && options->container_id);
     assert(options->architecture);
+    assert(config->network != WFE_NETWORK_BRIDGE || options->network_namespace);
     uint32_t uid, gid;
     int r = check_config(config, &uid, &gid, err);
     if (r < 0)

@@ -25,6 +25,12 @@ struct wfe_spec_overlay {
     char *work;
 };
 
+/* A file of the daemon's host that the container sees read-only. */
+struct wfe_spec_file {
+    const char *source;
+    const char *target;
+};
+
 struct wfe_spec_options {
     const char *namespace_;   /* containerd's namespace: first part of the cgroup path */
     const char *container_id; /* second part of the cgroup path, and the host name's source */
@@ -32,7 +38,15 @@ struct wfe_spec_options {
     const char *apparmor_profile; /* one that is loaded on the daemon's machine, or NULL */
     const struct wfe_spec_overlay *overlays; /* mounted before the volumes */
     size_t overlay_count;
+    const struct wfe_spec_file *files; /* mounted after the overlays, before the volumes */
+    size_t file_count;
+    const char *network_namespace; /* a path, which network bridge needs; else NULL */
 };
+
+/* The host name of a container: its id, cut at 63 bytes, with '-' for what no host name may hold.
+ */
+#define WFE_SPEC_HOSTNAME_MAX 64
+void wfe_spec_hostname(const char *container_id, char hostname[static WFE_SPEC_HOSTNAME_MAX]);
 
 /*
  * Environment of the process, NULL-terminated "KEY=VALUE" strings (free with
@@ -50,18 +64,18 @@ void wfe_spec_env_free(char **env);
 /*
  * The spec as a JSON object (caller deletes). process.args is run as
  * /bin/sh -c RUN, else the image's Entrypoint + (command or Cmd). process.cwd is the step's,
- * else the image's, else "/". The host name is the container's id, cut at 63 bytes, with '-'
- * for what no host name may hold. Volumes come after the default mounts.
+ * else the image's, else "/". Volumes come after the default mounts.
  *
  * The process is confined by the seccomp profile of executor/seccomp.h and by containerd's
  * capabilities (usable by root alone), masked and read-only paths, and device rules, as far as
  * the step does not open them by name.
  *
- * network none gets a network namespace of its own, host shares the daemon's; bridge is
- * refused.
+ * network none gets a network namespace of its own, host shares the daemon's, bridge joins the one
+ * at options->network_namespace. In a network of its own a process of any user may listen on any
+ * port and send echo requests.
  *
- * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (the user is not numeric, bridge, less
- * than 0.01 processors, more memory than INT64_MAX).
+ * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (the user is not numeric, less than 0.01
+ * processors, more memory than INT64_MAX).
  * image may be NULL (an image without configuration). Empty args are left to the caller to refuse.
  */
 int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_config *image,

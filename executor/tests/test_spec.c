@@ -432,17 +432,54 @@ static void only_network_host_shares_the_daemons_network(void **state)
     assert_false(has_namespace(host, "network"));
 }
 
-static void network_bridge_is_refused(void **state)
+static void network_bridge_joins_the_namespace_that_was_made(void **state)
 {
     (void)state;
     struct wfe_step_config config = minimal_config();
     config.network = WFE_NETWORK_BRIDGE;
+    struct wfe_spec_options options = OPTIONS;
+    options.network_namespace = "/run/wfe/netns";
     char *const none[] = {NULL};
-    struct wfe_error err = WFE_ERROR_INIT;
-    cJSON *spec = NULL;
-    assert_int_equal(wfe_spec_build(&config, NULL, none, &OPTIONS, &spec, &err), -EOPNOTSUPP);
-    assert_int_equal(err.kind, WFE_ERROR_INPUT);
-    assert_non_null(strstr(err.message, "bridge"));
+    WFE_JSON cJSON *spec = build_with(&config, NULL, none, &options);
+    assert_int_equal(size_at(spec, "linux.namespaces"), 5);
+    assert_string_equal(text_at(spec, "linux.namespaces.4.type"), "network");
+    assert_string_equal(text_at(spec, "linux.namespaces.4.path"), "/run/wfe/netns");
+}
+
+static void any_user_has_all_of_a_network_of_its_own(void **state)
+{
+    (void)state;
+    struct wfe_step_config config = minimal_config();
+    WFE_JSON cJSON *none = build(&config, NULL);
+    const cJSON *sysctl = at(none, "linux.sysctl");
+    const cJSON *first_port =
+        cJSON_GetObjectItemCaseSensitive(sysctl, "net.ipv4.ip_unprivileged_port_start");
+    assert_string_equal(first_port->valuestring, "0");
+
+    config.network = WFE_NETWORK_HOST;
+    WFE_JSON cJSON *host = build(&config, NULL);
+    assert_null(maybe_at(host, "linux.sysctl"));
+}
+
+static void files_are_mounted_read_only_and_before_volumes(void **state)
+{
+    (void)state;
+    static const struct wfe_spec_file files[] = {{"/run/wfe/hosts", "/etc/hosts"}};
+    struct wfe_step_volume volumes[] = {{(char *)"/host/data", (char *)"/data", false}};
+    struct wfe_step_config config = minimal_config();
+    config.volumes = volumes;
+    config.volume_count = 1;
+    struct wfe_spec_options options = OPTIONS;
+    options.files = files;
+    options.file_count = 1;
+    char *const none[] = {NULL};
+    WFE_JSON cJSON *spec = build_with(&config, NULL, none, &options);
+    const cJSON *mount = cJSON_GetArrayItem(at(spec, "mounts"), DEFAULT_MOUNTS);
+    assert_string_equal(text_at(mount, "destination"), "/etc/hosts");
+    assert_string_equal(text_at(mount, "source"), "/run/wfe/hosts");
+    assert_true(list_has(at(mount, "options"), "ro"));
+    mount = cJSON_GetArrayItem(at(spec, "mounts"), DEFAULT_MOUNTS + 1);
+    assert_string_equal(text_at(mount, "destination"), "/data");
 }
 
 static void limits_are_written_as_whole_numbers(void **state)
@@ -669,7 +706,9 @@ int main(void)
         cmocka_unit_test(the_process_is_confined),
         cmocka_unit_test(devices_are_denied_but_for_the_harmless_ones),
         cmocka_unit_test(only_network_host_shares_the_daemons_network),
-        cmocka_unit_test(network_bridge_is_refused),
+        cmocka_unit_test(network_bridge_joins_the_namespace_that_was_made),
+        cmocka_unit_test(any_user_has_all_of_a_network_of_its_own),
+        cmocka_unit_test(files_are_mounted_read_only_and_before_volumes),
         cmocka_unit_test(limits_are_written_as_whole_numbers),
         cmocka_unit_test(limits_that_no_kernel_takes_are_refused),
         cmocka_unit_test(the_cgroup_and_the_host_name_come_from_the_container_id),
