@@ -263,7 +263,12 @@ int wfe_session_undo_start(const struct wfe_session *session, struct wfe_rpc_met
     const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_rpc_call **ret_call,
     struct wfe_error *err)
 {
-    struct wfe_rpc_context context = {.namespace_ = session->namespace_, .timeout_ms = timeout_ms};
+    struct wfe_rpc_context context = {
+        .namespace_ = session->namespace_,
+        .timeout_ms = timeout_ms,
+        /* One that never answered has nothing to unmake. */
+        .wait_for_ready = session->version[0] != '\0',
+    };
     return wfe_rpc_start(session->rpc, &context, method, request, ret_call, err);
 }
 

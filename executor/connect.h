@@ -63,8 +63,8 @@ void wfe_session_done(struct wfe_session *session);
 
 /*
  * A request that unmakes something: what is gone already (NOT_FOUND) is success, the session's
- * token does not cancel it, and it goes out without the lease. The reply is dropped. err may be
- * NULL. Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_TIMEOUT.
+ * token does not cancel it, and it goes out without the lease. A daemon that went away is waited
+ * for. The reply is dropped. err may be NULL. Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_TIMEOUT.
  */
 int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
     const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err);

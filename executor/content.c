@@ -181,10 +181,17 @@ static int send_request(
     request->offset = (int64_t)writer->sent_bytes;
     request->data.data = writer->chunk;
     request->data.len = writer->chunk_length;
-    int r = wfe_rpc_send(writer->call, &request->base, err);
-    if (r < 0)
-        return r;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = wfe_rpc_send(writer->call, &request->base, &failure);
     writer->unanswered++;
+    /* Why the daemon has ended the stream stands behind its answers. */
+    if (r == -EPIPE)
+        return take_answers(writer, 0, err);
+    if (r < 0) {
+        if (err)
+            *err = failure;
+        return r;
+    }
     writer->sent_bytes += writer->chunk_length;
     writer->chunk_length = 0;
     return 0;

@@ -23,7 +23,7 @@
 
 /* A daemon that restarts is away for seconds. */
 #define RECONNECT_TIMEOUT_MS 60000
-#define RECONNECT_PAUSE_MS 200
+#define PAUSE_MS 200
 
 static const ProtobufCServiceDescriptor *const TASKS = &tasks__tasks__descriptor;
 
@@ -98,7 +98,48 @@ static int receive_status(
     return 0;
 }
 
-static int start_task(const struct wfe_session *session, const char *id, struct wfe_error *err)
+/* Whether the daemon, or the way to it, was lost. */
+static bool is_lost(int r, const struct wfe_error *failure)
+{
+    return r == -EAGAIN && failure->kind == WFE_ERROR_CONTAINERD;
+}
+
+/* The daemon was lost: wait until it is back and knows the task. */
+static int find_again(const struct wfe_session *session, const char *id, struct wfe_cancel *cancel,
+    TaskTypes__Status *ret_status, struct wfe_error *err)
+{
+    Tasks__GetRequest request = TASKS__GET_REQUEST__INIT;
+    request.container_id = (char *)id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = cancel;
+    context.wait_for_ready = true;
+    int64_t until = now_ms() + RECONNECT_TIMEOUT_MS;
+    for (;;) {
+        WFE_MESSAGE ProtobufCMessage *reply = NULL;
+        struct wfe_error failure = WFE_ERROR_INIT;
+        context.timeout_ms = until - now_ms() > 0 ? until - now_ms() : 1;
+        int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){TASKS, "Get"},
+            &request.base, &reply, &failure);
+        if (r == 0) {
+            const TaskTypes__Process *process = ((Tasks__GetResponse *)reply)->process;
+            *ret_status = process ? process->status : TASK_TYPES__STATUS__UNKNOWN;
+            return 0;
+        }
+        bool is_over = now_ms() >= until;
+        if (!is_over && is_lost(r, &failure)) {
+            pause_ms(PAUSE_MS);
+            continue;
+        }
+        if (err)
+            *err = failure;
+        if (is_over)
+            wfe_error_prefix(
+                err, "the daemon did not come back within %d s", RECONNECT_TIMEOUT_MS / 1000);
+        return is_over ? -ETIMEDOUT : r;
+    }
+}
+
+static int request_start(const struct wfe_session *session, const char *id, struct wfe_error *err)
 {
     Tasks__StartRequest request = TASKS__START_REQUEST__INIT;
     request.container_id = (char *)id;
@@ -106,6 +147,24 @@ static int start_task(const struct wfe_session *session, const char *id, struct 
     context.cancel = NULL;
     return wfe_rpc_unary(
         session->rpc, &context, (struct wfe_rpc_method){TASKS, "Start"}, &request.base, NULL, err);
+}
+
+/* A start that was lost with the daemon may have been carried out. */
+static int start_task(const struct wfe_session *session, const char *id, struct wfe_error *err)
+{
+    for (;;) {
+        struct wfe_error failure = WFE_ERROR_INIT;
+        int r = request_start(session, id, &failure);
+        if (!is_lost(r, &failure)) {
+            if (r < 0 && err)
+                *err = failure;
+            return r;
+        }
+        TaskTypes__Status status;
+        r = find_again(session, id, session->cancel, &status, err);
+        if (r < 0 || status != TASK_TYPES__STATUS__CREATED)
+            return r;
+    }
 }
 
 /* A task that has exited, or is gone, is killed enough. */
@@ -135,7 +194,7 @@ static int await_grace(const struct wfe_session *session, struct wfe_rpc_call *w
     }
 }
 
-static int stop_task(const struct wfe_session *session, const char *id, uint64_t grace_ms,
+static int try_to_stop(const struct wfe_session *session, const char *id, uint64_t grace_ms,
     uint32_t *ret_status, struct wfe_error *err)
 {
     WFE_RPC_CALL struct wfe_rpc_call *wait = NULL;
@@ -160,16 +219,32 @@ static int stop_task(const struct wfe_session *session, const char *id, uint64_t
     return r;
 }
 
-/* The daemon went away while the task runs on: ask again until it answers. */
-static int wait_again(const struct wfe_session *session, const char *id, struct wfe_rpc_call **wait,
-    int64_t lost_since_ms, struct wfe_error *failure)
+static int stop_task(const struct wfe_session *session, const char *id, uint64_t grace_ms,
+    uint32_t *ret_status, struct wfe_error *err)
 {
-    if (now_ms() - lost_since_ms > RECONNECT_TIMEOUT_MS)
-        return -failure->errnum;
+    for (;;) {
+        struct wfe_error failure = WFE_ERROR_INIT;
+        int r = try_to_stop(session, id, grace_ms, ret_status, &failure);
+        if (!is_lost(r, &failure)) {
+            if (r < 0 && err)
+                *err = failure;
+            return r;
+        }
+        TaskTypes__Status status;
+        r = find_again(session, id, NULL, &status, err);
+        if (r < 0)
+            return r;
+    }
+}
+
+/* The daemon went away while the task runs on. */
+static int wait_again(const struct wfe_session *session, const char *id, struct wfe_rpc_call **wait,
+    struct wfe_error *failure)
+{
     wfe_rpc_call_free(wfe_steal(wait));
-    pause_ms(RECONNECT_PAUSE_MS);
-    *failure = (struct wfe_error)WFE_ERROR_INIT;
-    return start_wait(session, id, session->cancel, wait, failure);
+    TaskTypes__Status status;
+    int r = find_again(session, id, session->cancel, &status, failure);
+    return r < 0 ? r : start_wait(session, id, session->cancel, wait, failure);
 }
 
 /* Until the task ends by itself: 0; its time is up: -ETIMEDOUT; we were asked to stop:
@@ -178,7 +253,6 @@ static int await_end(const struct wfe_session *session, const char *id, struct w
     uint64_t timeout_ms, uint32_t *ret_status, struct wfe_error *err)
 {
     int64_t until = now_ms() + (int64_t)timeout_ms;
-    int64_t lost_since_ms = 0;
     for (;;) {
         int64_t left = -1;
         if (timeout_ms > 0) {
@@ -187,15 +261,17 @@ static int await_end(const struct wfe_session *session, const char *id, struct w
                 return -ETIMEDOUT;
         }
         struct wfe_error failure = WFE_ERROR_INIT;
-        int r = receive_status(*wait, left, ret_status, &failure);
+        int r = *wait ? receive_status(*wait, left, ret_status, &failure) : -EAGAIN;
         if (r == 0 || (r == -ETIMEDOUT && failure.kind == WFE_ERROR_NONE) || r == -ECANCELED)
             return r;
-        if (r == -EAGAIN && failure.kind == WFE_ERROR_CONTAINERD) {
-            if (lost_since_ms == 0)
-                lost_since_ms = now_ms();
-            r = wait_again(session, id, wait, lost_since_ms, &failure);
-        }
-        if (r < 0) {
+        if (!*wait || is_lost(r, &failure))
+            r = wait_again(session, id, wait, &failure);
+        if (r == -ECANCELED)
+            return r;
+        if (r < 0 && !is_lost(r, &failure)) {
+            /* The daemon's words for it. */
+            if (strstr(failure.message, "ttrpc: closed"))
+                wfe_error_prefix(&failure, "the container's shim died, and the step with it");
             if (err)
                 *err = failure;
             return -EIO;
@@ -252,6 +328,6 @@ int wfe_task_delete(
          * the daemon is away for a moment. */
         uint32_t status;
         if (stop_task(session, id, 0, &status, NULL) < 0)
-            pause_ms(RECONNECT_PAUSE_MS);
+            pause_ms(PAUSE_MS);
     }
 }

@@ -50,17 +50,18 @@ class Session:
     @classmethod
     def get(cls):
         if cls._current is None:
-            cls._current = cls()
+            cls._current = cls(os.environ.get("WFE_CONTAINERD_ADDR"))
         return cls._current
 
-    def __init__(self):
+    def __init__(self, address=None):
+        """Without an address, with a daemon of its own."""
         self.build_dir = find_build_dir()
         self.executor = os.path.join(self.build_dir, "executor", "wfe-containerd")
         self.artifactfs = os.path.join(self.build_dir, "artifactfs", "wfe-artifactfs")
         self.scratch = tempfile.mkdtemp(prefix="wfe-it-", dir="/tmp")
         atexit.register(self.close)
         self.daemon_dir = None
-        self.address = os.environ.get("WFE_CONTAINERD_ADDR")
+        self.address = address
         if not self.address:
             self._start_daemon()
         self.image_dir = os.path.join(self.scratch, "image")
@@ -77,6 +78,14 @@ class Session:
     def _containerd_dev(self, command):
         subprocess.run([repository_file("scripts", "containerd-dev"), "--dir", self.daemon_dir,
                         command], check=True, stdin=subprocess.DEVNULL)
+
+    def daemon_pid(self):
+        with open(os.path.join(self.daemon_dir, "containerd.pid"), encoding="ascii") as file:
+            return int(file.read())
+
+    def start_daemon_again(self):
+        """After it was killed, with all that it had."""
+        self._containerd_dev("start")
 
     def close(self):
         if self.daemon_dir:

@@ -271,6 +271,7 @@ static bool await_sent(struct wfe_rpc_call *call)
 struct headers {
     grpc_metadata items[2];
     size_t count;
+    uint32_t flags; /* of the operation that sends them */
 };
 
 static void headers_done(struct headers *headers)
@@ -301,6 +302,9 @@ static int headers_from_context(struct headers *headers, const struct wfe_rpc_ca
 {
     if (!context)
         return 0;
+    if (context->wait_for_ready)
+        headers->flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
+                         GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
     int r = headers_add(headers, call, "containerd-namespace", context->namespace_, err);
     if (r < 0)
         return r;
@@ -354,6 +358,7 @@ static size_t opening_ops(grpc_op *ops, struct headers *headers, grpc_byte_buffe
 {
     size_t count = 0;
     ops[count++] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA,
+        .flags = headers->flags,
         .data.send_initial_metadata = {.count = headers->count, .metadata = headers->items}};
     if (!payload)
         return count;

@@ -48,6 +48,7 @@ struct wfe_rpc_context {
     const char *lease;         /* header containerd-lease; NULL for none */
     int64_t timeout_ms;        /* deadline of the whole call; 0 for none */
     struct wfe_cancel *cancel; /* NULL for none */
+    bool wait_for_ready;       /* a daemon that nobody can connect to is waited for */
 };
 
 /* A method: the service's protobuf-c descriptor and the method's name in the .proto file. */
@@ -68,7 +69,7 @@ struct wfe_rpc_options {
 
 /*
  * A connection to target, a gRPC name: "unix:/path", "ipv4:1.2.3.4:5", "dns:///host:port".
- * It is made lazily: the first call fails with UNAVAILABLE when nobody listens.
+ * It is made lazily: a call that does not wait_for_ready fails with UNAVAILABLE when nobody listens.
  * options may be NULL.
  */
 int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, struct wfe_rpc **ret,

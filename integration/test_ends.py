@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""Ends that nobody asked for: of the daemon, of a shim, of the container's first process, of the
+room on the daemon's disk."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+from harness import IMAGE, IntegrationTest, Session
+
+SLOW_STEP = {"image": IMAGE, "run": "echo begun; sleep 4; echo ended; exit 3"}
+ENDLESS_STEP = {"image": IMAGE, "run": "echo begun; sleep 1000"}
+KILLED = 128 + signal.SIGKILL
+
+
+class SmallDisk(Session):
+    """A session whose daemon has a small disk of its own."""
+
+    SIZE = "100m"
+
+    def _start_daemon(self):
+        self.disk = os.path.join(self.scratch, "disk")
+        os.mkdir(self.disk)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.SIZE}", "tmpfs", self.disk],
+                       check=True)
+        self.daemon_dir = os.path.join(self.disk, "daemon")
+        self._containerd_dev("start")
+        self.address = os.path.join(self.daemon_dir, "containerd.sock")
+
+    def close(self):
+        super().close()
+        if os.path.ismount(self.disk):
+            subprocess.run(["umount", self.disk], check=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+class OwnDaemon(IntegrationTest):
+    """With a daemon that may be killed."""
+
+    session_type = Session
+
+    @classmethod
+    def setUpClass(cls):
+        cls.session = cls.session_type()
+        cls.addClassCleanup(cls.session.close)
+
+
+class Processes(OwnDaemon):
+    def kill_daemon(self):
+        os.kill(self.session.daemon_pid(), signal.SIGKILL)
+
+    def start_begun(self, step):
+        """Starts a step and waits until it has said so."""
+        process = self.start_step(step)
+        seen = b""
+        while b"begun" not in seen:
+            data = os.read(process.stderr.fileno(), 4096)
+            self.assertTrue(data, f"it ended with {seen!r}")
+            seen += data
+        return process
+
+    def task(self):
+        """Id and pid of the only task."""
+        (line,) = self.ctr("tasks", "list").splitlines()[1:]
+        return line.split()[0], int(line.split()[1])
+
+    def shim_of(self, pid):
+        with open(f"/proc/{pid}/status", encoding="utf-8") as status:
+            (parent,) = [line.split()[1] for line in status if line.startswith("PPid:")]
+        return int(parent)
+
+    def assert_gone(self, pid):
+        deadline = time.monotonic() + 10
+        while os.path.exists(f"/proc/{pid}"):
+            self.assertLess(time.monotonic(), deadline, f"{pid} still runs")
+            time.sleep(0.02)
+
+    def test_a_step_goes_on_while_the_daemon_restarts(self):
+        process = self.start_begun(SLOW_STEP)
+        for _ in range(2):
+            self.kill_daemon()
+            self.session.start_daemon_again()
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 3, stderr)
+        self.assertIn(rb"begun\nended", stdout)
+
+    def test_a_step_that_ends_while_the_daemon_is_away_has_its_result(self):
+        process = self.start_begun(SLOW_STEP)
+        _, init = self.task()
+        self.kill_daemon()
+        self.assert_gone(init)
+        self.session.start_daemon_again()
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 3, stderr)
+        self.assertIn(rb"begun\nended", stdout)
+
+    def test_a_stop_is_carried_out_when_the_daemon_is_back(self):
+        process = self.start_begun(ENDLESS_STEP)
+        _, init = self.task()
+        self.kill_daemon()
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        self.session.start_daemon_again()
+        _, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, stderr)
+        self.assert_gone(init)
+
+    def test_a_shim_that_dies_takes_its_step_with_it(self):
+        process = self.start_begun(ENDLESS_STEP)
+        _, init = self.task()
+        os.kill(self.shim_of(init), signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 125, stderr + stdout)
+        self.assertIn(b"the container's shim died", stdout)
+        self.assert_gone(init)
+
+    def test_a_process_that_others_kill_is_told_as_killed(self):
+        process = self.start_begun(ENDLESS_STEP)
+        _, init = self.task()
+        os.kill(init, signal.SIGKILL)
+        _, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, KILLED, stderr)
+
+    def test_a_task_that_others_delete_is_an_error(self):
+        process = self.start_begun(ENDLESS_STEP)
+        name, _ = self.task()
+        # Both delete it, and one of them comes too late.
+        self.ctr("tasks", "delete", "--force", name, check=False)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertIn(process.returncode, (125, KILLED), stderr + stdout)
+
+
+class FullDisk(OwnDaemon):
+    session_type = SmallDisk
+
+    def run_with_input(self, mebibytes):
+        folder = self.path("tree")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "f"), "wb") as file:
+            file.truncate(mebibytes << 20)
+        archive = self.path("a.tar.gz")
+        # Not as a sparse file, so that it takes room.
+        subprocess.run(["tar", "-czf", archive, "--hole-detection=raw", "-C", folder, "."],
+                       check=True)
+        return self.run_step({"image": IMAGE, "command": ["true"], "inputs": {"data": "/in"}},
+                             options=["--artifact", f"data={archive}", "--inputs-as", "layer"])
+
+    def check_full(self, outcome):
+        self.assertEqual(outcome.status, 125, outcome.stderr)
+        self.assertIn("no space left on device", outcome.result["error"]["message"])
+        self.assert_nothing_left()
+        # What was uploaded for nothing is gone, so there is room for the next one.
+        self.succeed({"image": IMAGE, "command": ["true"]})
+
+    def test_an_input_that_cannot_be_uploaded(self):
+        self.check_full(self.run_with_input(150))
+
+    def test_an_input_that_cannot_be_applied(self):
+        self.check_full(self.run_with_input(60))
+
+    def test_a_step_that_fills_the_disk_has_its_own_failure(self):
+        outcome = self.run_step({"image": IMAGE, "user": "0:0",
+                                 "run": "dd if=/dev/zero of=/big bs=1M count=500; echo status $?"})
+        self.assertEqual(outcome.status, 0, outcome.stderr)
+        self.assertIn("status 1", outcome.result["output_data"]["unknown.stdout"])
+        self.assertIn("No space left", outcome.result["output_data"]["unknown.stderr"])
