@@ -16,6 +16,7 @@
 #include "executor/input_mount.h"
 #include "executor/lease.h"
 #include "executor/reclaim.h"
+#include "executor/root_user.h"
 #include "executor/snapshot.h"
 #include "executor/spec.h"
 #include "executor/task.h"
@@ -47,6 +48,7 @@ struct step_run {
     struct wfe_image image;
     struct wfe_digest root_chain; /* the image's with all inputs */
     Snapshots__PrepareSnapshotResponse *root;
+    struct wfe_user user;
     cJSON *spec;
     struct wfe_task_io *io;
     struct wfe_task_end end;
@@ -204,6 +206,45 @@ static int make_root_chain(struct step_run *run, struct wfe_error *err)
     return bring_inputs(run, &image_chain, err);
 }
 
+static int prepare_root(struct step_run *run, struct wfe_error *err)
+{
+    run->snapshot_made = true;
+    int r = wfe_snapshot_prepare(
+        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
+    if (r < 0)
+        wfe_error_prefix(err, "root file system");
+    return r;
+}
+
+/* Only who has to be looked up takes the root file system, and that of this machine. */
+static int resolve_user(struct step_run *run, const char *text, struct wfe_error *err)
+{
+    int r = 0;
+    if (wfe_user_needs(text) && !is_daemon_here(run))
+        return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
+            "it is looked up in the image's files, which are on the daemon's machine: give "
+            "numbers, UID:GID");
+    if (wfe_user_needs(text) && !run->root)
+        r = prepare_root(run, err);
+    return r < 0 ? r : wfe_root_user(text, run->root, &run->user, err);
+}
+
+/* The step's user, else root where the step takes the image's and that has none. */
+static int find_user(struct step_run *run, struct wfe_error *err)
+{
+    const char *text = run->step->config.user;
+    if (strcmp(text, WFE_STEP_IMAGE_USER) == 0) {
+        const char *of_image = run->image.config.user;
+        text = of_image && *of_image ? of_image : "0:0";
+    }
+    int r = wfe_user_is_valid(text)
+                ? resolve_user(run, text, err)
+                : wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "the image names it, and it is none");
+    if (r < 0)
+        wfe_error_prefix(err, "user '%s'", text);
+    return r;
+}
+
 static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
 {
     char **env = wfe_spec_env(&run->image.config, data, &run->step->config);
@@ -213,6 +254,7 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
         .namespace_ = run->session.namespace_,
         .container_id = run->id,
         .architecture = run->session.platform.architecture,
+        .user = &run->user,
     };
     if (is_daemon_here(run)) {
         struct wfe_host host = wfe_host_probe();
@@ -231,16 +273,6 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
             "its own",
             run->image.name);
     return 0;
-}
-
-static int prepare_root(struct step_run *run, struct wfe_error *err)
-{
-    run->snapshot_made = true;
-    int r = wfe_snapshot_prepare(
-        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
-    if (r < 0)
-        wfe_error_prefix(err, "root file system");
-    return r;
 }
 
 /* Mounted inputs lie on what the image has there. */
@@ -343,6 +375,8 @@ static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error 
     if (r == 0)
         r = complete_mount(run, err);
     if (r == 0)
+        r = find_user(run, err);
+    if (r == 0)
         r = build_spec(run, data, err);
     if (r == 0)
         r = check_cancelled(run, err);
@@ -420,6 +454,7 @@ static void release(struct step_run *run)
     if (run->root)
         protobuf_c_message_free_unpacked(&run->root->base, NULL);
     cJSON_Delete(run->spec);
+    wfe_user_done(&run->user);
     wfe_image_done(&run->image);
     wfe_inputs_done(&run->inputs);
     if (run->connected)

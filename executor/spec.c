@@ -87,12 +87,17 @@ static bool add_cwd(
 
 /* containerd names the primary group a supplementary one as well: without that, a setgid binary
  * would shed it, and with it the denials that files hold against that group (CVE-2023-25173). */
-static bool add_user(cJSON *process, uint32_t uid, uint32_t gid)
+static bool add_user(cJSON *process, const struct wfe_user *user)
 {
-    cJSON *user = cJSON_AddObjectToObject(process, "user");
-    cJSON *groups = cJSON_AddArrayToObject(user, "additionalGids");
-    return groups && add_number(user, "uid", uid) && add_number(user, "gid", gid) &&
-           append(groups, cJSON_CreateNumber(gid));
+    cJSON *object = cJSON_AddObjectToObject(process, "user");
+    cJSON *groups = cJSON_AddArrayToObject(object, "additionalGids");
+    if (!groups || !add_number(object, "uid", user->uid) || !add_number(object, "gid", user->gid) ||
+        !append(groups, cJSON_CreateNumber(user->gid)))
+        return false;
+    for (size_t i = 0; i < user->group_count; i++)
+        if (!append(groups, cJSON_CreateNumber(user->groups[i])))
+            return false;
+    return true;
 }
 
 static bool add_capability_list(cJSON *capabilities, const char *name, uint64_t set)
@@ -126,14 +131,14 @@ static bool add_rlimits(cJSON *process)
 }
 
 static bool add_process(cJSON *spec, const struct wfe_step_config *config,
-    const struct wfe_image_config *image, char *const *env, uint32_t uid, uint32_t gid)
+    const struct wfe_image_config *image, char *const *env, const struct wfe_user *user)
 {
     cJSON *process = cJSON_AddObjectToObject(spec, "process");
     cJSON *env_list = cJSON_AddArrayToObject(process, "env");
     uint64_t bounding = wfe_capabilities_resolve(config->cap_add, config->cap_drop);
     return env_list && append_list(env_list, env) && cJSON_AddFalseToObject(process, "terminal") &&
-           add_user(process, uid, gid) && add_args(process, config, image) &&
-           add_cwd(process, config, image) && add_capabilities(process, bounding, uid) &&
+           add_user(process, user) && add_args(process, config, image) &&
+           add_cwd(process, config, image) && add_capabilities(process, bounding, user->uid) &&
            add_rlimits(process) &&
            cJSON_AddBoolToObject(process, "noNewPrivileges", !config->new_privileges);
 }
@@ -295,8 +300,7 @@ static bool add_linux(
 }
 
 /* What a valid document may still ask for in vain. */
-static int check_config(const struct wfe_step_config *config, uint32_t *ret_uid, uint32_t *ret_gid,
-    struct wfe_error *err)
+static int check_config(const struct wfe_step_config *config, struct wfe_error *err)
 {
     if (config->network == WFE_NETWORK_BRIDGE)
         return wfe_error_set(
@@ -309,9 +313,6 @@ static int check_config(const struct wfe_step_config *config, uint32_t *ret_uid,
         return wfe_error_set(err, WFE_ERROR_INPUT, ERANGE,
             "memory: %" PRIu64 " bytes, at most %" PRId64 " can be asked for", config->memory_bytes,
             INT64_MAX);
-    if (wfe_user_parse(config->user, ret_uid, ret_gid) < 0)
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "user: found '%s', allowed are numbers: UID or UID:GID", config->user);
     return 0;
 }
 
@@ -319,14 +320,13 @@ int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_
     char *const *env, const struct wfe_spec_options *options, cJSON **ret, struct wfe_error *err)
 {
     assert(config && env && options && options->namespace_ && options->container_id);
-    assert(options->architecture);
-    uint32_t uid, gid;
-    int r = check_config(config, &uid, &gid, err);
+    assert(options->architecture && options->user);
+    int r = check_config(config, err);
     if (r < 0)
         return r;
     WFE_JSON cJSON *spec = cJSON_CreateObject();
     bool complete = spec && add_text(spec, "ociVersion", "1.0.2") &&
-                    add_process(spec, config, image, env, uid, gid) &&
+                    add_process(spec, config, image, env, options->user) &&
                     add_apparmor(spec, config, options->apparmor_profile) &&
                     add_root(spec, config->read_only) &&
                     add_hostname(spec, options->container_id) &&

@@ -13,6 +13,7 @@
 
 #include "executor/image.h"
 #include "executor/step.h"
+#include "executor/user.h"
 #include "libcommon/error.h"
 
 #define WFE_SPEC_TYPE_URL "types.containerd.io/opencontainers/runtime-spec/1/Spec"
@@ -26,9 +27,10 @@ struct wfe_spec_overlay {
 };
 
 struct wfe_spec_options {
-    const char *namespace_;   /* containerd's namespace: first part of the cgroup path */
-    const char *container_id; /* second part of the cgroup path, and the host name's source */
-    const char *architecture; /* the daemon's, in OCI's terms: what the seccomp profile is for */
+    const char *namespace_;      /* containerd's namespace: first part of the cgroup path */
+    const char *container_id;    /* second part of the cgroup path, and the host name's source */
+    const char *architecture;    /* the daemon's, in OCI's terms: what the seccomp profile is for */
+    const struct wfe_user *user; /* whom the process runs as */
     const char *apparmor_profile; /* one that is loaded on the daemon's machine, or NULL */
     const struct wfe_spec_overlay *overlays; /* mounted before the volumes */
     size_t overlay_count;
@@ -60,8 +62,8 @@ void wfe_spec_env_free(char **env);
  * network none gets a network namespace of its own, host shares the daemon's; bridge is
  * refused.
  *
- * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (the user is not numeric, bridge, less
- * than 0.01 processors, more memory than INT64_MAX).
+ * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (bridge, less than 0.01 processors, more
+ * memory than INT64_MAX).
  * image may be NULL (an image without configuration). Empty args are left to the caller to refuse.
  */
 int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_config *image,

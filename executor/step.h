@@ -31,6 +31,7 @@
 #include "libcommon/error.h"
 
 #define WFE_STEP_DEFAULT_USER "65534:65534"
+#define WFE_STEP_IMAGE_USER "image" /* the one that the image names */
 #define WFE_STEP_DEFAULT_ADDRESS "/run/containerd/containerd.sock"
 #define WFE_STEP_DEFAULT_OUTPUT_LIMIT_BYTES (4 * 1024 * 1024)
 #define WFE_STEP_DEFAULT_GRACE_MS 10000
@@ -68,7 +69,7 @@ struct wfe_step_config {
     struct wfe_step_volume *volumes;
     size_t volume_count;
     char *working_dir; /* absolute, or NULL */
-    char *user;        /* never NULL */
+    char *user;        /* executor/user.h, or WFE_STEP_IMAGE_USER; never NULL */
     enum wfe_step_network network;
     uint64_t memory_bytes; /* 0: no limit */
     uint32_t cpu_millis;   /* thousandths of a processor; 0: no limit */
@@ -133,9 +134,5 @@ int wfe_duration_parse(const char *text, uint64_t *ret_ms);
 int wfe_size_parse(const char *text, uint64_t *ret_bytes);
 /* "0.5", "2", "1500m" → thousandths of a processor, at least one; further digits are cut. */
 int wfe_cpu_parse(const char *text, uint32_t *ret_millis);
-
-/* "uid[:gid]" → numbers below 2^32 - 1; gid 0 when not given. On -EINVAL, the only failure, both
- * are 65534, never root. */
-int wfe_user_parse(const char *text, uint32_t *ret_uid, uint32_t *ret_gid);
 
 #endif

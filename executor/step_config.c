@@ -7,6 +7,7 @@
 
 #include "executor/step_confinement.h"
 #include "executor/step_mounts.h"
+#include "executor/user.h"
 #include "libcommon/cleanup.h"
 
 static const char size_words[] = "a size such as 512m, 1g or 64Ki";
@@ -93,11 +94,11 @@ static void read_working_dir(struct wfe_step_reader *reader, const struct wfe_no
 static void read_user(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
-    uint32_t uid, gid;
-    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, "numeric uid[:gid]");
-    if (text && wfe_user_parse(text, &uid, &gid) < 0)
-        wfe_step_refuse(reader, node, path,
-            "numbers below 4294967295; names are not resolved; give numeric uid[:gid]");
+    static const char allowed[] = "USER or USER:GROUP, each a name or a number below 4294967295, or"
+                                  " image for the image's own";
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, allowed);
+    if (text && !wfe_user_is_valid(text))
+        wfe_step_refuse(reader, node, path, allowed);
     else
         config->user = wfe_steal(&text);
 }

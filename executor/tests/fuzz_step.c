@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "executor/step.h"
+#include "executor/user.h"
 #include "libcommon/cleanup.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -12,10 +13,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_step(const struct wfe_step *step)
 {
     const struct wfe_step_config *config = &step->config;
-    uint32_t uid, gid;
     assert(config->image && config->image[0] != '\0');
     assert(!config->run || !config->command);
-    assert(wfe_user_parse(config->user, &uid, &gid) == 0);
+    assert(wfe_user_is_valid(config->user));
     for (size_t i = 0; i < config->env_count; i++)
         assert(config->env[i].name[0] != '\0' && config->env[i].value);
     for (size_t i = 0; i < config->volume_count; i++)

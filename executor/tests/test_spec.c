@@ -20,12 +20,18 @@ static struct wfe_step_config minimal_config(void)
     return (struct wfe_step_config){
         .image = (char *)"alpine:3.18",
         .run = (char *)"echo hello",
-        .user = (char *)"65534:65534",
     };
 }
 
+static const struct wfe_user NOBODY = {.uid = 65534, .gid = 65534};
+static const struct wfe_user ROOT = {.uid = 0, .gid = 0};
+
 static const struct wfe_spec_options OPTIONS = {
-    .namespace_ = "default", .container_id = "wfe-build-0123", .architecture = "amd64"};
+    .namespace_ = "default",
+    .container_id = "wfe-build-0123",
+    .architecture = "amd64",
+    .user = &NOBODY,
+};
 
 /* The spec as a runtime reads it: written out and parsed again. */
 static cJSON *build_with(const struct wfe_step_config *config, const struct wfe_image_config *image,
@@ -49,6 +55,14 @@ static cJSON *build(const struct wfe_step_config *config, const struct wfe_image
 {
     char *const none[] = {NULL};
     return build_with(config, image, none, &OPTIONS);
+}
+
+static cJSON *build_as(const struct wfe_step_config *config, const struct wfe_user *user)
+{
+    char *const none[] = {NULL};
+    struct wfe_spec_options options = OPTIONS;
+    options.user = user;
+    return build_with(config, NULL, none, &options);
 }
 
 /* "process.args.0" → the item, NULL when it is not there. */
@@ -198,30 +212,20 @@ static void a_relative_working_directory_of_an_image_is_below_the_root(void **st
     assert_string_equal(text_at(spec, "process.cwd"), "/app");
 }
 
-static void a_numeric_user_and_group_are_taken_over(void **state)
+static void the_user_has_its_groups(void **state)
 {
     (void)state;
+    uint32_t groups[] = {30, 10};
+    struct wfe_user user = {.uid = 1000, .gid = 2000, .groups = groups, .group_count = 2};
     struct wfe_step_config config = minimal_config();
-    config.user = (char *)"1000:2000";
-    WFE_JSON cJSON *spec = build(&config, NULL);
+    WFE_JSON cJSON *spec = build_as(&config, &user);
     assert_int_equal(number_at(spec, "process.user.uid"), 1000);
     assert_int_equal(number_at(spec, "process.user.gid"), 2000);
-    assert_int_equal(size_at(spec, "process.user.additionalGids"), 1);
+    /* The primary one is there too, so that no setgid program can shed it. */
+    assert_int_equal(size_at(spec, "process.user.additionalGids"), 3);
     assert_int_equal(number_at(spec, "process.user.additionalGids.0"), 2000);
-}
-
-static void a_user_name_is_refused(void **state)
-{
-    (void)state;
-    struct wfe_step_config config = minimal_config();
-    config.user = (char *)"abc";
-    char *const none[] = {NULL};
-    struct wfe_error err = WFE_ERROR_INIT;
-    cJSON *spec = NULL;
-    assert_int_equal(wfe_spec_build(&config, NULL, none, &OPTIONS, &spec, &err), -EINVAL);
-    assert_int_equal(err.kind, WFE_ERROR_INPUT);
-    assert_non_null(strstr(err.message, "'abc'"));
-    assert_null(spec);
+    assert_int_equal(number_at(spec, "process.user.additionalGids.1"), 30);
+    assert_int_equal(number_at(spec, "process.user.additionalGids.2"), 10);
 }
 
 static void volumes_are_bind_mounts_after_the_default_mounts(void **state)
@@ -315,8 +319,7 @@ static void root_has_containerds_capabilities_and_no_ambient_ones(void **state)
     (void)state;
     static const char *const sets[] = {"bounding", "permitted", "effective"};
     struct wfe_step_config config = minimal_config();
-    config.user = (char *)"0:0";
-    WFE_JSON cJSON *spec = build(&config, NULL);
+    WFE_JSON cJSON *spec = build_as(&config, &ROOT);
     const cJSON *capabilities = at(spec, "process.capabilities");
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(size_at(capabilities, sets[i]), 14);
@@ -341,10 +344,9 @@ static void capabilities_are_added_and_dropped_by_name(void **state)
 {
     (void)state;
     struct wfe_step_config config = minimal_config();
-    config.user = (char *)"0:0";
     wfe_capability_parse("SYS_ADMIN", &config.cap_add);
     config.cap_drop = WFE_CAPABILITIES_ALL;
-    WFE_JSON cJSON *spec = build(&config, NULL);
+    WFE_JSON cJSON *spec = build_as(&config, &ROOT);
     assert_int_equal(size_at(spec, "process.capabilities.bounding"), 1);
     assert_string_equal(text_at(spec, "process.capabilities.effective.0"), "CAP_SYS_ADMIN");
     WFE_FREE char *text = cJSON_PrintUnformatted(at(spec, "linux.seccomp"));
@@ -493,7 +495,7 @@ static void the_cgroup_and_the_host_name_come_from_the_container_id(void **state
     /* The 62nd and 63rd bytes are separators, which a host name may not end in. */
     static const char id[] = "a.b_c-0123456789012345678901234567890123456789012345678901234-_tail";
     const struct wfe_spec_options options = {
-        .namespace_ = "ns", .container_id = id, .architecture = "amd64"};
+        .namespace_ = "ns", .container_id = id, .architecture = "amd64", .user = &NOBODY};
     char *const none[] = {NULL};
     WFE_JSON cJSON *long_one = build_with(&config, NULL, none, &options);
     const char *hostname = text_at(long_one, "hostname");
@@ -656,8 +658,7 @@ int main(void)
         cmocka_unit_test(the_environment_is_taken_over),
         cmocka_unit_test(the_steps_working_directory_wins),
         cmocka_unit_test(a_relative_working_directory_of_an_image_is_below_the_root),
-        cmocka_unit_test(a_numeric_user_and_group_are_taken_over),
-        cmocka_unit_test(a_user_name_is_refused),
+        cmocka_unit_test(the_user_has_its_groups),
         cmocka_unit_test(volumes_are_bind_mounts_after_the_default_mounts),
         cmocka_unit_test(neither_command_nor_run_gives_no_arguments),
         cmocka_unit_test(the_images_entrypoint_and_cmd_are_merged),
