@@ -53,6 +53,7 @@ struct step_run {
     struct wfe_task_io *io;
     struct wfe_task_end end;
     bool ended; /* `end` is valid: the task ran */
+    uint64_t oom_kills;
 };
 
 const char *wfe_run_address(const char *given, const struct wfe_step_config *config)
@@ -131,7 +132,13 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
     int r = wfe_connect_start(&connect_options, &run->session, err);
     if (r < 0)
         return r;
-    run->connected = run->lease_made = true;
+    run->connected = true;
+    if (is_daemon_here(run)) {
+        r = wfe_host_check_volumes(&run->step->config, err);
+        if (r < 0)
+            return r;
+    }
+    run->lease_made = true;
     r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
     if (r == 0)
         r = start_wanted_mount(run, err);
@@ -259,6 +266,7 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
     if (is_daemon_here(run)) {
         struct wfe_host host = wfe_host_probe();
         options.apparmor_profile = host.apparmor_profile;
+        options.limits_swap = host.limits_swap;
     }
     if (run->mount)
         options.overlays = wfe_input_mount_overlays(run->mount, &options.overlay_count);
@@ -338,6 +346,17 @@ static int open_io(struct step_run *run, struct wfe_error *err)
     return wfe_task_io_open(&io, &run->io, err);
 }
 
+/* A step that failed by itself may have failed for want of memory. */
+static void ask_for_oom(struct step_run *run)
+{
+    const struct wfe_task_end *end = &run->end;
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (end->exit_status == 0 || end->timed_out || end->cancelled)
+        return;
+    if (wfe_task_oom_kills(&run->session, run->id, &run->oom_kills, &err) < 0)
+        wfe_log(WFE_LOG_DEBUG, "task", "no word of its memory: %s", err.message);
+}
+
 static int run_task(struct step_run *run, struct wfe_error *err)
 {
     wfe_progress_stage(run->options->progress, "starting");
@@ -354,6 +373,8 @@ static int run_task(struct step_run *run, struct wfe_error *err)
     };
     r = wfe_task_run(&run->session, run->id, &limits, &run->end, err);
     run->ended = r == 0;
+    if (run->ended)
+        ask_for_oom(run);
     wfe_reclaimer_stop(reclaimer);
     return r;
 }
@@ -478,6 +499,18 @@ static enum wfe_outcome_kind judge_failure(const struct step_run *run, const str
     return WFE_OUTCOME_FAILED;
 }
 
+static void judge_oom(const struct step_run *run, struct wfe_outcome *outcome)
+{
+    uint64_t limit = run->step->config.memory_bytes;
+    char why[64] = "memory ran out";
+    if (limit > 0)
+        snprintf(why, sizeof why, "it reached its limit of %" PRIu64 " bytes of memory", limit);
+    outcome->kind = WFE_OUTCOME_OOM;
+    wfe_error_set(&outcome->error, WFE_ERROR_SYSTEM, ENOMEM,
+        "container exited with code %u: the kernel killed %" PRIu64 " of its processes, since %s",
+        (unsigned)run->end.exit_status, run->oom_kills, why);
+}
+
 /* How the step ended, when its task ran. */
 static void judge_end(const struct step_run *run, struct wfe_outcome *outcome)
 {
@@ -496,8 +529,11 @@ static void judge_end(const struct step_run *run, struct wfe_outcome *outcome)
     } else if (end->exit_status != 0) {
         outcome->kind = WFE_OUTCOME_EXITED;
         outcome->exit_code = (int)end->exit_status;
-        wfe_error_set(err, WFE_ERROR_SYSTEM, ECHILD, "container exited with code %u",
-            (unsigned)end->exit_status);
+        if (run->oom_kills > 0)
+            judge_oom(run, outcome);
+        else
+            wfe_error_set(err, WFE_ERROR_SYSTEM, ECHILD, "container exited with code %u",
+                (unsigned)end->exit_status);
     }
 }
 

@@ -31,6 +31,7 @@ struct wfe_spec_options {
     const char *container_id;    /* second part of the cgroup path, and the host name's source */
     const char *architecture;    /* the daemon's, in OCI's terms: what the seccomp profile is for */
     const struct wfe_user *user; /* whom the process runs as */
+    bool limits_swap;            /* the daemon's kernel is known to count swap by cgroup */
     const char *apparmor_profile; /* one that is loaded on the daemon's machine, or NULL */
     const struct wfe_spec_overlay *overlays; /* mounted before the volumes */
     size_t overlay_count;
@@ -41,7 +42,8 @@ struct wfe_spec_options {
  * wfe_spec_env_free): the image's (a default PATH when the image has no environment), then
  * each top-level member of `data`, an object, under its name with ASCII letters upper-cased (a
  * string raw, anything else as compact JSON), then the step's env; a later one replaces an earlier
- * one in place. Left out are data members whose name can't be an environment name (empty, or
+ * one in place, and one of the step's env without a value takes it away. Left out are data members
+ * whose name can't be an environment name (empty, or
  * '=' inside) and the image's entries without a name or a '='.
  * NULL when memory ran out. image and data may be NULL.
  */
@@ -53,7 +55,11 @@ void wfe_spec_env_free(char **env);
  * The spec as a JSON object (caller deletes). process.args is run as
  * /bin/sh -c RUN, else the image's Entrypoint + (command or Cmd). process.cwd is the step's,
  * else the image's, else "/". The host name is the container's id, cut at 63 bytes, with '-'
- * for what no host name may hold. Volumes come after the default mounts.
+ * for what no host name may hold. Volumes come after the default mounts, one that lies inside of
+ * another after it.
+ *
+ * A step with a limit of memory may have as much of swap besides, as docker has it, where that can
+ * be limited.
  *
  * The process is confined by the seccomp profile of executor/seccomp.h and by containerd's
  * capabilities (usable by root alone), masked and read-only paths, and device rules, as far as

@@ -232,8 +232,8 @@ static void volumes_are_bind_mounts_after_the_default_mounts(void **state)
 {
     (void)state;
     struct wfe_step_volume volumes[] = {
-        {(char *)"/host/data", (char *)"/container/data", false},
-        {(char *)"/host/config", (char *)"/etc/config", true},
+        {.source = (char *)"/host/data", .target = (char *)"/container/data"},
+        {.source = (char *)"/host/config", .target = (char *)"/etc/config", .readonly = true},
     };
     struct wfe_step_config config = minimal_config();
     config.volumes = volumes;
@@ -257,6 +257,62 @@ static void volumes_are_bind_mounts_after_the_default_mounts(void **state)
     mount = mount_at(spec, "/etc/config");
     assert_true(list_has(at(mount, "options"), "rbind"));
     assert_true(list_has(at(mount, "options"), "ro"));
+}
+
+static void a_volume_inside_of_another_comes_after_it(void **state)
+{
+    (void)state;
+    struct wfe_step_volume volumes[] = {
+        {.source = (char *)"/3", .target = (char *)"/a/b/c"},
+        {.target = (char *)"/a/b", .type = WFE_VOLUME_TMPFS},
+        {.source = (char *)"/1", .target = (char *)"/z"},
+        {.source = (char *)"/2", .target = (char *)"/a"},
+    };
+    static const char *const expected[] = {"/z", "/a", "/a/b", "/a/b/c"};
+    struct wfe_step_config config = minimal_config();
+    config.volumes = volumes;
+    config.volume_count = 4;
+    WFE_JSON cJSON *spec = build(&config, NULL);
+    for (int i = 0; i < 4; i++) {
+        const cJSON *mount = cJSON_GetArrayItem(at(spec, "mounts"), DEFAULT_MOUNTS + i);
+        assert_string_equal(text_at(mount, "destination"), expected[i]);
+    }
+}
+
+static void a_volume_is_mounted_as_it_says(void **state)
+{
+    (void)state;
+    struct wfe_step_volume volumes[] = {
+        {.source = (char *)"/s",
+            .target = (char *)"/a",
+            .shallow = true,
+            .propagation = WFE_PROPAGATION_SLAVE},
+        {.target = (char *)"/b", .type = WFE_VOLUME_TMPFS},
+        {.target = (char *)"/c",
+            .type = WFE_VOLUME_TMPFS,
+            .size_bytes = 65536,
+            .mode = 0700,
+            .readonly = true},
+    };
+    struct wfe_step_config config = minimal_config();
+    config.volumes = volumes;
+    config.volume_count = 3;
+    config.shm_bytes = 1048576;
+    WFE_JSON cJSON *spec = build(&config, NULL);
+    static const struct {
+        const char *target, *type, *options;
+    } expected[] = {
+        {"/a", "bind", "[\"bind\",\"slave\"]"},
+        {"/b", "tmpfs", "[\"nosuid\",\"nodev\",\"noexec\",\"mode=1777\"]"},
+        {"/c", "tmpfs", "[\"nosuid\",\"nodev\",\"noexec\",\"mode=700\",\"size=65536\",\"ro\"]"},
+        {"/dev/shm", "tmpfs", "[\"nosuid\",\"noexec\",\"nodev\",\"mode=1777\",\"size=1048576\"]"},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const cJSON *mount = mount_at(spec, expected[i].target);
+        assert_string_equal(text_at(mount, "type"), expected[i].type);
+        WFE_FREE char *options = cJSON_PrintUnformatted(at(mount, "options"));
+        assert_string_equal(options, expected[i].options);
+    }
 }
 
 static void neither_command_nor_run_gives_no_arguments(void **state)
@@ -466,6 +522,43 @@ static void limits_are_written_as_whole_numbers(void **state)
     assert_non_null(strstr(text, "\"cpu\":{\"quota\":150000,\"period\":100000}"));
 }
 
+static void swap_is_limited_where_it_can_be(void **state)
+{
+    (void)state;
+    char *const none[] = {NULL};
+    struct wfe_spec_options options = OPTIONS;
+    options.limits_swap = true;
+    struct wfe_step_config config = minimal_config();
+    WFE_JSON cJSON *unlimited = build_with(&config, NULL, none, &options);
+    assert_null(maybe_at(unlimited, "linux.resources.memory"));
+    config.memory_bytes = 1048576;
+    WFE_JSON cJSON *spec = build_with(&config, NULL, none, &options);
+    assert_int_equal(number_at(spec, "linux.resources.memory.limit"), 1048576);
+    assert_int_equal(number_at(spec, "linux.resources.memory.swap"), 2097152);
+    WFE_JSON cJSON *elsewhere = build(&config, NULL);
+    assert_null(maybe_at(elsewhere, "linux.resources.memory.swap"));
+
+    config.memory_bytes = INT64_MAX;
+    WFE_JSON cJSON *huge = NULL;
+    assert_int_equal(wfe_spec_build(&config, NULL, none, &options, &huge, NULL), 0);
+    WFE_FREE char *text = cJSON_PrintUnformatted(at(huge, "linux.resources.memory"));
+    assert_string_equal(text, "{\"limit\":9223372036854775807,\"swap\":9223372036854775807}");
+}
+
+static void processes_and_open_files_are_limited(void **state)
+{
+    (void)state;
+    struct wfe_step_config config = minimal_config();
+    WFE_JSON cJSON *unlimited = build(&config, NULL);
+    assert_null(maybe_at(unlimited, "linux.resources.pids"));
+    config.pids = 100;
+    config.nofile = 65536;
+    WFE_JSON cJSON *spec = build(&config, NULL);
+    assert_int_equal(number_at(spec, "linux.resources.pids.limit"), 100);
+    assert_int_equal(number_at(spec, "process.rlimits.0.hard"), 65536);
+    assert_int_equal(number_at(spec, "process.rlimits.0.soft"), 65536);
+}
+
 static void limits_that_no_kernel_takes_are_refused(void **state)
 {
     (void)state;
@@ -508,7 +601,8 @@ static void the_cgroup_and_the_host_name_come_from_the_container_id(void **state
 static void every_required_field_is_there(void **state)
 {
     (void)state;
-    struct wfe_step_volume volume = {(char *)"/a", (char *)"/b", true};
+    struct wfe_step_volume volume = {
+        .source = (char *)"/a", .target = (char *)"/b", .readonly = true};
     struct wfe_step_config config = minimal_config();
     config.volumes = &volume;
     config.volume_count = 1;
@@ -613,6 +707,23 @@ static void data_then_the_steps_own_variables_win(void **state)
     wfe_spec_env_free(env);
 }
 
+static void a_variable_without_a_value_is_taken_away(void **state)
+{
+    (void)state;
+    char *image_env[] = {(char *)"PATH=/bin", (char *)"LONGER=1", (char *)"LONG=2", NULL};
+    struct wfe_image_config image = {.env = image_env};
+    WFE_JSON cJSON *data = cJSON_Parse("{\"token\":\"secret\",\"kept\":null}");
+    struct wfe_step_pair pairs[] = {
+        {(char *)"LONG", NULL}, {(char *)"TOKEN", NULL}, {(char *)"ABSENT", NULL}};
+    struct wfe_step_config config = minimal_config();
+    config.env = pairs;
+    config.env_count = 3;
+    static const char *const expected[] = {"PATH=/bin", "LONGER=1", "KEPT=null", NULL};
+    char **env = wfe_spec_env(&image, data, &config);
+    assert_env(env, expected);
+    wfe_spec_env_free(env);
+}
+
 static void a_name_that_begins_like_another_is_another(void **state)
 {
     (void)state;
@@ -660,6 +771,8 @@ int main(void)
         cmocka_unit_test(a_relative_working_directory_of_an_image_is_below_the_root),
         cmocka_unit_test(the_user_has_its_groups),
         cmocka_unit_test(volumes_are_bind_mounts_after_the_default_mounts),
+        cmocka_unit_test(a_volume_inside_of_another_comes_after_it),
+        cmocka_unit_test(a_volume_is_mounted_as_it_says),
         cmocka_unit_test(neither_command_nor_run_gives_no_arguments),
         cmocka_unit_test(the_images_entrypoint_and_cmd_are_merged),
         cmocka_unit_test(the_default_mounts_are_containerds_in_its_order),
@@ -672,12 +785,15 @@ int main(void)
         cmocka_unit_test(only_network_host_shares_the_daemons_network),
         cmocka_unit_test(network_bridge_is_refused),
         cmocka_unit_test(limits_are_written_as_whole_numbers),
+        cmocka_unit_test(swap_is_limited_where_it_can_be),
+        cmocka_unit_test(processes_and_open_files_are_limited),
         cmocka_unit_test(limits_that_no_kernel_takes_are_refused),
         cmocka_unit_test(the_cgroup_and_the_host_name_come_from_the_container_id),
         cmocka_unit_test(every_required_field_is_there),
         cmocka_unit_test(an_environment_starts_with_a_default_path),
         cmocka_unit_test(the_images_environment_replaces_the_default_path),
         cmocka_unit_test(data_then_the_steps_own_variables_win),
+        cmocka_unit_test(a_variable_without_a_value_is_taken_away),
         cmocka_unit_test(a_name_that_begins_like_another_is_another),
         cmocka_unit_test(many_data_members_each_become_one_variable),
     };
