@@ -70,7 +70,7 @@ static void read_env(struct wfe_step_reader *reader, const struct wfe_node *node
         bool taken_away = member->value->kind == WFE_NODE_NULL;
         WFE_FREE char *value = taken_away ? NULL
                                           : wfe_step_text(reader, member->value, &where, 0,
-                                                "text, a number, true, false, or null for none");
+                                                "text, a number, true or false");
         if (!taken_away && !value)
             continue;
         char *name = strdup(member->key->text);

@@ -126,7 +126,7 @@ class RunBasic(IntegrationTest):
         self.assertEqual(data["unknown.stdout"], "/new/place\n0:0 755\n0:0 755\n")
 
     def test_a_variable_that_is_null_is_not_set(self):
-        data = self.succeed({"image": IMAGE, "command": ["/bin/env"],
+        data = self.succeed({"image": IMAGE, "command": ["/usr/bin/env"],
                              "env": {"PATH": None, "TOKEN": None, "OTHER": "1"}},
                             data={"token": "secret"})
         names = [line.split("=")[0] for line in data["unknown.stdout"].splitlines()]
