@@ -52,7 +52,8 @@ class Limits(IntegrationTest):
     def cgroup_values(self, names, **config):
         """{name: number} of those of a running step's cgroup files that are there, whatever the
         version; the daemon is this machine's."""
-        process = self.start_step({"image": IMAGE, "run": "echo up; sleep 60", **config})
+        process = self.start_step({"image": IMAGE, "run": "echo up; sleep 60", "grace": 0,
+                                   **config})
         while b"up" not in process.stderr.readline():
             self.assertIsNone(process.poll())
         found = {}
