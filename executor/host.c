@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "executor/host.h"
 
+#include <errno.h>
 #include <glob.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "executor/spec_json.h"
@@ -49,4 +51,22 @@ struct wfe_host wfe_host_probe(void)
         .apparmor_profile = find_apparmor_profile(),
         .limits_swap = can_limit_swap(),
     };
+}
+
+int wfe_host_check_volumes(const struct wfe_step_config *config, struct wfe_error *err)
+{
+    for (size_t i = 0; i < config->volume_count; i++) {
+        const struct wfe_step_volume *volume = &config->volumes[i];
+        struct stat st;
+        if (volume->type != WFE_VOLUME_BIND)
+            continue;
+        int errnum = stat(volume->source, &st) < 0 ? errno : 0;
+        if (errnum == ENOENT || errnum == ENOTDIR || errnum == ELOOP || errnum == ENAMETOOLONG)
+            return wfe_error_set(err, WFE_ERROR_INPUT, errnum, "volumes[%zu].source: '%s': %s", i,
+                volume->source, strerror(errnum));
+        if (errnum == 0 && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
+            return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+                "volumes[%zu].source: '%s' is a device, which no step may open", i, volume->source);
+    }
+    return 0;
 }

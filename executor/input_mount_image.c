@@ -12,32 +12,13 @@
 #include <sys/xattr.h>
 
 #include "executor/input_mount.h"
+#include "executor/snapshot.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 
 /* A page, which mount(2) takes of options, less what the other options need. */
 #define LOWER_MAX_BYTES 3072
-
-static const char *option(const Types__Mount *mount, const char *key)
-{
-    size_t length = strlen(key);
-    for (size_t i = 0; i < mount->n_options; i++)
-        if (strncmp(mount->options[i], key, length) == 0)
-            return mount->options[i] + length;
-    return NULL;
-}
-
-/* The root's layers, the uppermost first, as "A:B:C"; NULL when the mounts are not understood. */
-static const char *layers_of(const Snapshots__PrepareSnapshotResponse *root)
-{
-    if (root->n_mounts != 1)
-        return NULL;
-    const Types__Mount *mount = root->mounts[0];
-    if (strcmp(mount->type, "bind") == 0)
-        return mount->source;
-    return strcmp(mount->type, "overlay") == 0 ? option(mount, "lowerdir=") : NULL;
-}
 
 /* Whether `target` is a directory of the layer: 1, 0 (it has nothing there), or -ENOTSUP.
  * *ret_is_last: what is below that layer does not show. */
@@ -91,7 +72,7 @@ static int add_layers(
 int wfe_input_mount_add_image(struct wfe_input_mount *mount,
     const Snapshots__PrepareSnapshotResponse *root, struct wfe_error *err)
 {
-    const char *layers = layers_of(root);
+    const char *layers = wfe_snapshot_layers(root);
     if (!layers || strchr(layers, '\\'))
         return -ENOTSUP;
     size_t count;

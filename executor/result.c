@@ -157,6 +157,7 @@ int wfe_outcome_exit_status(const struct wfe_outcome *outcome)
     case WFE_OUTCOME_DONE:
         return 0;
     case WFE_OUTCOME_EXITED:
+    case WFE_OUTCOME_OOM:
         /* A status has 8 bits; none of a failure's may read as success. */
         return (outcome->exit_code & 0xFF) != 0 ? outcome->exit_code & 0xFF : EXIT_FAILED;
     case WFE_OUTCOME_TIMED_OUT:
@@ -218,6 +219,7 @@ bool wfe_outcome_retryable(const struct wfe_outcome *outcome)
         return is_passing_failure(&outcome->error);
     case WFE_OUTCOME_DONE:
     case WFE_OUTCOME_EXITED:
+    case WFE_OUTCOME_OOM:
     case WFE_OUTCOME_NOT_RUNNABLE:
     case WFE_OUTCOME_NOT_FOUND:
         return false;
@@ -225,10 +227,17 @@ bool wfe_outcome_retryable(const struct wfe_outcome *outcome)
     return false;
 }
 
+static const char *kind_name(const struct wfe_outcome *outcome)
+{
+    if (outcome->kind == WFE_OUTCOME_EXITED)
+        return "exit";
+    return outcome->kind == WFE_OUTCOME_OOM ? "oom" : wfe_error_kind_name(outcome->error.kind);
+}
+
 static cJSON *error_object(const struct wfe_outcome *outcome)
 {
-    bool exited = outcome->kind == WFE_OUTCOME_EXITED;
-    const char *kind = exited ? "exit" : wfe_error_kind_name(outcome->error.kind);
+    bool exited = outcome->kind == WFE_OUTCOME_EXITED || outcome->kind == WFE_OUTCOME_OOM;
+    const char *kind = kind_name(outcome);
     WFE_FREE char *message = wfe_utf8_lossy(outcome->error.message, strlen(outcome->error.message));
     WFE_JSON cJSON *object = cJSON_CreateObject();
     if (!message || !object || !cJSON_AddStringToObject(object, "kind", kind) ||

@@ -48,6 +48,7 @@ int wfe_result_merge(cJSON *to, const cJSON *from);
 enum wfe_outcome_kind {
     WFE_OUTCOME_DONE,         /* every step exited with 0 */
     WFE_OUTCOME_EXITED,       /* a step exited with exit_code != 0 */
+    WFE_OUTCOME_OOM,          /* the same, and it was killed for want of memory */
     WFE_OUTCOME_TIMED_OUT,    /* error.message says after how long */
     WFE_OUTCOME_CANCELLED,    /* stopped by signal_number */
     WFE_OUTCOME_NOT_RUNNABLE, /* the command can't be executed: 126 */
@@ -57,7 +58,7 @@ enum wfe_outcome_kind {
 
 struct wfe_outcome {
     enum wfe_outcome_kind kind;
-    int exit_code;          /* the container's; valid for EXITED */
+    int exit_code;          /* the container's; valid for EXITED and OOM */
     int signal_number;      /* valid for CANCELLED */
     struct wfe_error error; /* valid unless DONE */
 };
@@ -70,8 +71,8 @@ int wfe_outcome_exit_status(const struct wfe_outcome *outcome);
 bool wfe_outcome_retryable(const struct wfe_outcome *outcome);
 
 /* The result object. Takes nothing; output_data is borrowed and copied. NULL when memory
- * ran out. error.kind is "exit" for EXITED, else the error kind's name; error.exit_code is the
- * container's exit code or null. */
+ * ran out. error.kind is "exit" for EXITED, "oom" for OOM, else the error kind's name;
+ * error.exit_code is the container's exit code or null. */
 cJSON *wfe_result_object(const struct wfe_outcome *outcome, const cJSON *output_data);
 
 #endif

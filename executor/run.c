@@ -17,6 +17,7 @@
 #include "executor/lease.h"
 #include "executor/network_files.h"
 #include "executor/reclaim.h"
+#include "executor/root_user.h"
 #include "executor/snapshot.h"
 #include "executor/spec.h"
 #include "executor/task.h"
@@ -48,10 +49,12 @@ struct step_run {
     struct wfe_image image;
     struct wfe_digest root_chain; /* the image's with all inputs */
     Snapshots__PrepareSnapshotResponse *root;
+    struct wfe_user user;
     cJSON *spec;
     struct wfe_task_io *io;
     struct wfe_task_end end;
     bool ended; /* `end` is valid: the task ran */
+    uint64_t oom_kills;
 };
 
 const char *wfe_run_address(const char *given, const struct wfe_step_config *config)
@@ -130,7 +133,13 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
     int r = wfe_connect_start(&connect_options, &run->session, err);
     if (r < 0)
         return r;
-    run->connected = run->lease_made = true;
+    run->connected = true;
+    if (is_daemon_here(run)) {
+        r = wfe_host_check_volumes(&run->step->config, err);
+        if (r < 0)
+            return r;
+    }
+    run->lease_made = true;
     r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
     if (r == 0)
         r = start_wanted_mount(run, err);
@@ -205,6 +214,45 @@ static int make_root_chain(struct step_run *run, struct wfe_error *err)
     return bring_inputs(run, &image_chain, err);
 }
 
+static int prepare_root(struct step_run *run, struct wfe_error *err)
+{
+    run->snapshot_made = true;
+    int r = wfe_snapshot_prepare(
+        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
+    if (r < 0)
+        wfe_error_prefix(err, "root file system");
+    return r;
+}
+
+/* Only who has to be looked up takes the root file system, and that of this machine. */
+static int resolve_user(struct step_run *run, const char *text, struct wfe_error *err)
+{
+    int r = 0;
+    if (wfe_user_needs(text) && !is_daemon_here(run))
+        return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
+            "it is looked up in the image's files, which are on the daemon's machine: give "
+            "numbers, UID:GID");
+    if (wfe_user_needs(text) && !run->root)
+        r = prepare_root(run, err);
+    return r < 0 ? r : wfe_root_user(text, run->root, &run->user, err);
+}
+
+/* The step's user, else root where the step takes the image's and that has none. */
+static int find_user(struct step_run *run, struct wfe_error *err)
+{
+    const char *text = run->step->config.user;
+    if (strcmp(text, WFE_STEP_IMAGE_USER) == 0) {
+        const char *of_image = run->image.config.user;
+        text = of_image && *of_image ? of_image : "0:0";
+    }
+    int r = wfe_user_is_valid(text)
+                ? resolve_user(run, text, err)
+                : wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "the image names it, and it is none");
+    if (r < 0)
+        wfe_error_prefix(err, "user '%s'", text);
+    return r;
+}
+
 static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
 {
     char **env = wfe_spec_env(&run->image.config, data, &run->step->config);
@@ -214,10 +262,12 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
         .namespace_ = run->session.namespace_,
         .container_id = run->id,
         .architecture = run->session.platform.architecture,
+        .user = &run->user,
     };
     if (is_daemon_here(run)) {
         struct wfe_host host = wfe_host_probe();
         options.apparmor_profile = host.apparmor_profile;
+        options.limits_swap = host.limits_swap;
     }
     if (run->mount)
         options.overlays = wfe_input_mount_overlays(run->mount, &options.overlay_count);
@@ -236,16 +286,6 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
             "its own",
             run->image.name);
     return 0;
-}
-
-static int prepare_root(struct step_run *run, struct wfe_error *err)
-{
-    run->snapshot_made = true;
-    int r = wfe_snapshot_prepare(
-        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
-    if (r < 0)
-        wfe_error_prefix(err, "root file system");
-    return r;
 }
 
 /* Mounted inputs lie on what the image has there. */
@@ -311,6 +351,17 @@ static int open_io(struct step_run *run, struct wfe_error *err)
     return wfe_task_io_open(&io, &run->io, err);
 }
 
+/* A step that failed by itself may have failed for want of memory. */
+static void ask_for_oom(struct step_run *run)
+{
+    const struct wfe_task_end *end = &run->end;
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (end->exit_status == 0 || end->timed_out || end->cancelled)
+        return;
+    if (wfe_task_oom_kills(&run->session, run->id, &run->oom_kills, &err) < 0)
+        wfe_log(WFE_LOG_DEBUG, "task", "no word of its memory: %s", err.message);
+}
+
 static int run_task(struct step_run *run, struct wfe_error *err)
 {
     wfe_progress_stage(run->options->progress, "starting");
@@ -327,6 +378,8 @@ static int run_task(struct step_run *run, struct wfe_error *err)
     };
     r = wfe_task_run(&run->session, run->id, &limits, &run->end, err);
     run->ended = r == 0;
+    if (run->ended)
+        ask_for_oom(run);
     wfe_reclaimer_stop(reclaimer);
     return r;
 }
@@ -347,6 +400,8 @@ static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error 
         r = make_root_chain(run, err);
     if (r == 0)
         r = complete_mount(run, err);
+    if (r == 0)
+        r = find_user(run, err);
     if (r == 0)
         r = build_spec(run, data, err);
     if (r == 0)
@@ -425,6 +480,7 @@ static void release(struct step_run *run)
     if (run->root)
         protobuf_c_message_free_unpacked(&run->root->base, NULL);
     cJSON_Delete(run->spec);
+    wfe_user_done(&run->user);
     wfe_image_done(&run->image);
     wfe_inputs_done(&run->inputs);
     if (run->connected)
@@ -448,6 +504,18 @@ static enum wfe_outcome_kind judge_failure(const struct step_run *run, const str
     return WFE_OUTCOME_FAILED;
 }
 
+static void judge_oom(const struct step_run *run, struct wfe_outcome *outcome)
+{
+    uint64_t limit = run->step->config.memory_bytes;
+    char why[64] = "memory ran out";
+    if (limit > 0)
+        snprintf(why, sizeof why, "it reached its limit of %" PRIu64 " bytes of memory", limit);
+    outcome->kind = WFE_OUTCOME_OOM;
+    wfe_error_set(&outcome->error, WFE_ERROR_SYSTEM, ENOMEM,
+        "container exited with code %u: the kernel killed %" PRIu64 " of its processes, since %s",
+        (unsigned)run->end.exit_status, run->oom_kills, why);
+}
+
 /* How the step ended, when its task ran. */
 static void judge_end(const struct step_run *run, struct wfe_outcome *outcome)
 {
@@ -466,8 +534,11 @@ static void judge_end(const struct step_run *run, struct wfe_outcome *outcome)
     } else if (end->exit_status != 0) {
         outcome->kind = WFE_OUTCOME_EXITED;
         outcome->exit_code = (int)end->exit_status;
-        wfe_error_set(err, WFE_ERROR_SYSTEM, ECHILD, "container exited with code %u",
-            (unsigned)end->exit_status);
+        if (run->oom_kills > 0)
+            judge_oom(run, outcome);
+        else
+            wfe_error_set(err, WFE_ERROR_SYSTEM, ECHILD, "container exited with code %u",
+                (unsigned)end->exit_status);
     }
 }
 

@@ -51,6 +51,25 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
         &request.base, (ProtobufCMessage **)ret, err);
 }
 
+static const char *option(const Types__Mount *mount, const char *key)
+{
+    size_t length = strlen(key);
+    for (size_t i = 0; i < mount->n_options; i++)
+        if (strncmp(mount->options[i], key, length) == 0)
+            return mount->options[i] + length;
+    return NULL;
+}
+
+const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepared)
+{
+    if (prepared->n_mounts != 1)
+        return NULL;
+    const Types__Mount *mount = prepared->mounts[0];
+    if (strcmp(mount->type, "bind") == 0)
+        return mount->source;
+    return strcmp(mount->type, "overlay") == 0 ? option(mount, "lowerdir=") : NULL;
+}
+
 int wfe_snapshot_remove(
     const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err)
 {

@@ -25,6 +25,11 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
     const struct wfe_label *labels, size_t label_count, Snapshots__PrepareSnapshotResponse **ret,
     struct wfe_error *err);
 
+/* The directories of the daemon's machine that a prepared snapshot shows, the uppermost first and
+ * without its own writable one, as "A:B:C" (part of `prepared`); NULL when its mounts are not
+ * understood. */
+const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepared);
+
 /* Remove; one that is gone already is success. Never cancelled by the session's token. */
 int wfe_snapshot_remove(
     const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err);

@@ -11,11 +11,13 @@
 #include "executor/capabilities.h"
 #include "executor/seccomp.h"
 #include "executor/spec_json.h"
+#include "executor/step_mounts.h"
 #include "libcommon/cleanup.h"
 
 #define CPU_PERIOD_US 100000
 #define CPU_MIN_MILLIS 10 /* the kernel takes no quota below 1 ms of each period */
-#define OPEN_FILES_MAX 1024
+#define TMPFS_MODE 01777u
+#define OPEN_FILES_DEFAULT 1024
 
 /* NULL-terminated lists. */
 static const char *const MASKED_PATHS[] = {"/proc/acpi", "/proc/asound", "/proc/kcore",
@@ -29,12 +31,14 @@ struct mount {
     const char *options[8];
 };
 
+static const char SHM[] = "/dev/shm";
+
 static const struct mount MOUNTS[] = {
     {"/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}},
     {"/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}},
     {"/dev/pts", "devpts", "devpts",
         {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-    {"/dev/shm", "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+    {SHM, "tmpfs", "shm", {"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
     {"/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}},
     {"/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", "ro"}},
     {"/run", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}},
@@ -86,12 +90,17 @@ static bool add_cwd(
 
 /* containerd names the primary group a supplementary one as well: without that, a setgid binary
  * would shed it, and with it the denials that files hold against that group (CVE-2023-25173). */
-static bool add_user(cJSON *process, uint32_t uid, uint32_t gid)
+static bool add_user(cJSON *process, const struct wfe_user *user)
 {
-    cJSON *user = cJSON_AddObjectToObject(process, "user");
-    cJSON *groups = cJSON_AddArrayToObject(user, "additionalGids");
-    return groups && add_number(user, "uid", uid) && add_number(user, "gid", gid) &&
-           append(groups, cJSON_CreateNumber(gid));
+    cJSON *object = cJSON_AddObjectToObject(process, "user");
+    cJSON *groups = cJSON_AddArrayToObject(object, "additionalGids");
+    if (!groups || !add_number(object, "uid", user->uid) || !add_number(object, "gid", user->gid) ||
+        !append(groups, cJSON_CreateNumber(user->gid)))
+        return false;
+    for (size_t i = 0; i < user->group_count; i++)
+        if (!append(groups, cJSON_CreateNumber(user->groups[i])))
+            return false;
+    return true;
 }
 
 static bool add_capability_list(cJSON *capabilities, const char *name, uint64_t set)
@@ -116,24 +125,25 @@ static bool add_capabilities(cJSON *process, uint64_t bounding, uint32_t uid)
            add_capability_list(capabilities, "effective", usable);
 }
 
-static bool add_rlimits(cJSON *process)
+static bool add_rlimits(cJSON *process, uint64_t nofile)
 {
     cJSON *rlimits = cJSON_AddArrayToObject(process, "rlimits");
     cJSON *limit = cJSON_CreateObject();
+    uint64_t files = nofile > 0 ? nofile : OPEN_FILES_DEFAULT;
     return append(rlimits, limit) && add_text(limit, "type", "RLIMIT_NOFILE") &&
-           add_number(limit, "hard", OPEN_FILES_MAX) && add_number(limit, "soft", OPEN_FILES_MAX);
+           add_integer(limit, "hard", files) && add_integer(limit, "soft", files);
 }
 
 static bool add_process(cJSON *spec, const struct wfe_step_config *config,
-    const struct wfe_image_config *image, char *const *env, uint32_t uid, uint32_t gid)
+    const struct wfe_image_config *image, char *const *env, const struct wfe_user *user)
 {
     cJSON *process = cJSON_AddObjectToObject(spec, "process");
     cJSON *env_list = cJSON_AddArrayToObject(process, "env");
     uint64_t bounding = wfe_capabilities_resolve(config->cap_add, config->cap_drop);
     return env_list && append_list(env_list, env) && cJSON_AddFalseToObject(process, "terminal") &&
-           add_user(process, uid, gid) && add_args(process, config, image) &&
-           add_cwd(process, config, image) && add_capabilities(process, bounding, uid) &&
-           add_rlimits(process) &&
+           add_user(process, user) && add_args(process, config, image) &&
+           add_cwd(process, config, image) && add_capabilities(process, bounding, user->uid) &&
+           add_rlimits(process, config->nofile) &&
            cJSON_AddBoolToObject(process, "noNewPrivileges", !config->new_privileges);
 }
 
@@ -197,15 +207,75 @@ static bool add_overlay(cJSON *mounts, const struct wfe_spec_overlay *overlay)
     return add_mount(mounts, &mount);
 }
 
+static bool add_default_mounts(cJSON *mounts, uint64_t shm_bytes)
+{
+    for (size_t i = 0; i < COUNT(MOUNTS); i++) {
+        struct mount mount = MOUNTS[i];
+        char size[32];
+        if (shm_bytes > 0 && strcmp(mount.destination, SHM) == 0) {
+            snprintf(size, sizeof size, "size=%" PRIu64, shm_bytes);
+            mount.options[4] = size;
+        }
+        if (!add_mount(mounts, &mount))
+            return false;
+    }
+    return true;
+}
+
+static bool add_bind(cJSON *mounts, const struct wfe_step_volume *volume)
+{
+    struct mount mount = {volume->target, "bind", volume->source,
+        {volume->shallow ? "bind" : "rbind", wfe_step_propagations[volume->propagation],
+            volume->readonly ? "ro" : NULL}};
+    return add_mount(mounts, &mount);
+}
+
+static bool add_tmpfs(cJSON *mounts, const struct wfe_step_volume *volume)
+{
+    char mode[32], size[32];
+    struct mount mount = {volume->target, "tmpfs", "tmpfs", {"nosuid", "nodev", "noexec", mode}};
+    size_t count = 4;
+    snprintf(mode, sizeof mode, "mode=%o", volume->mode ? volume->mode : TMPFS_MODE);
+    snprintf(size, sizeof size, "size=%" PRIu64, volume->size_bytes);
+    if (volume->size_bytes > 0)
+        mount.options[count++] = size;
+    if (volume->readonly)
+        mount.options[count++] = "ro";
+    return add_mount(mounts, &mount);
+}
+
+static size_t depth_of(const char *path)
+{
+    size_t depth = 0;
+    for (; *path; path++)
+        depth += *path == '/';
+    return depth;
+}
+
+/* Those nearest to the root first, so that none hides another. */
+static bool add_volumes(cJSON *mounts, const struct wfe_step_config *config)
+{
+    size_t added = 0;
+    for (size_t depth = 1; added < config->volume_count; depth++) {
+        for (size_t i = 0; i < config->volume_count; i++) {
+            const struct wfe_step_volume *volume = &config->volumes[i];
+            if (depth_of(volume->target) != depth)
+                continue;
+            if (!(volume->type == WFE_VOLUME_TMPFS ? add_tmpfs(mounts, volume)
+                                                   : add_bind(mounts, volume)))
+                return false;
+            added++;
+        }
+    }
+    return true;
+}
+
 static bool add_mounts(
     cJSON *spec, const struct wfe_step_config *config, const struct wfe_spec_options *options)
 {
     cJSON *mounts = cJSON_AddArrayToObject(spec, "mounts");
-    if (!mounts)
+    if (!mounts || !add_default_mounts(mounts, config->shm_bytes))
         return false;
-    for (size_t i = 0; i < COUNT(MOUNTS); i++)
-        if (!add_mount(mounts, &MOUNTS[i]))
-            return false;
     for (size_t i = 0; i < options->overlay_count; i++)
         if (!add_overlay(mounts, &options->overlays[i]))
             return false;
@@ -215,14 +285,7 @@ static bool add_mounts(
         if (!add_mount(mounts, &mount))
             return false;
     }
-    for (size_t i = 0; i < config->volume_count; i++) {
-        const struct wfe_step_volume *volume = &config->volumes[i];
-        struct mount mount = {volume->target, "bind", volume->source,
-            {"rbind", "rprivate", volume->readonly ? "ro" : NULL}};
-        if (!add_mount(mounts, &mount))
-            return false;
-    }
-    return true;
+    return add_volumes(mounts, config);
 }
 
 static bool add_namespace(cJSON *namespaces, const char *type, const char *path)
@@ -275,24 +338,38 @@ static bool add_device_rules(cJSON *resources)
     return true;
 }
 
-static bool add_resources(cJSON *linux_part, const struct wfe_step_config *config)
+static bool add_memory(cJSON *resources, uint64_t bytes, bool limits_swap)
+{
+    cJSON *memory = cJSON_AddObjectToObject(resources, "memory");
+    /* What the runtime spec calls swap is the sum of both. */
+    uint64_t sum = bytes <= INT64_MAX / 2 ? 2 * bytes : INT64_MAX;
+    return memory && add_integer(memory, "limit", bytes) &&
+           (!limits_swap || add_integer(memory, "swap", sum));
+}
+
+static bool add_cpu(cJSON *resources, uint32_t millis)
+{
+    cJSON *cpu = cJSON_AddObjectToObject(resources, "cpu");
+    return cpu && add_integer(cpu, "quota", (uint64_t)millis * (CPU_PERIOD_US / 1000)) &&
+           add_integer(cpu, "period", CPU_PERIOD_US);
+}
+
+static bool add_pids(cJSON *resources, uint64_t limit)
+{
+    cJSON *pids = cJSON_AddObjectToObject(resources, "pids");
+    return pids && add_integer(pids, "limit", limit);
+}
+
+static bool add_resources(cJSON *linux_part, const struct wfe_step_config *config, bool limits_swap)
 {
     cJSON *resources = cJSON_AddObjectToObject(linux_part, "resources");
     if (!resources || !add_device_rules(resources))
         return false;
-    if (config->memory_bytes > 0) {
-        cJSON *memory = cJSON_AddObjectToObject(resources, "memory");
-        if (!memory || !add_integer(memory, "limit", config->memory_bytes))
-            return false;
-    }
-    if (config->cpu_millis > 0) {
-        cJSON *cpu = cJSON_AddObjectToObject(resources, "cpu");
-        uint64_t quota_us = (uint64_t)config->cpu_millis * (CPU_PERIOD_US / 1000);
-        if (!cpu || !add_integer(cpu, "quota", quota_us) ||
-            !add_integer(cpu, "period", CPU_PERIOD_US))
-            return false;
-    }
-    return true;
+    if (config->memory_bytes > 0 && !add_memory(resources, config->memory_bytes, limits_swap))
+        return false;
+    if (config->cpu_millis > 0 && !add_cpu(resources, config->cpu_millis))
+        return false;
+    return config->pids == 0 || add_pids(resources, config->pids);
 }
 
 static bool add_seccomp(
@@ -304,6 +381,18 @@ static bool add_seccomp(
     return attach(linux_part, "seccomp", wfe_seccomp_default(architecture, bounding));
 }
 
+/* What the container mounts in a shared volume reaches the source only when the root is shared as
+ * well, which the runtime makes a slave otherwise. */
+static bool add_propagation(cJSON *linux_part, const struct wfe_step_config *config)
+{
+    for (size_t i = 0; i < config->volume_count; i++) {
+        enum wfe_step_propagation propagation = config->volumes[i].propagation;
+        if (propagation == WFE_PROPAGATION_SHARED || propagation == WFE_PROPAGATION_RSHARED)
+            return add_text(linux_part, "rootfsPropagation", "shared");
+    }
+    return true;
+}
+
 static bool add_linux(
     cJSON *spec, const struct wfe_step_config *config, const struct wfe_spec_options *options)
 {
@@ -313,17 +402,17 @@ static bool add_linux(
         cgroup = NULL;
         return false;
     }
-    return linux_part && add_resources(linux_part, config) &&
+    return linux_part && add_resources(linux_part, config, options->limits_swap) &&
            add_text(linux_part, "cgroupsPath", cgroup) &&
            add_namespaces(linux_part, config->network, options->network_namespace) &&
            add_list(linux_part, "maskedPaths", MASKED_PATHS) &&
            add_list(linux_part, "readonlyPaths", READONLY_PATHS) &&
+           add_propagation(linux_part, config) &&
            add_seccomp(linux_part, config, options->architecture);
 }
 
 /* What a valid document may still ask for in vain. */
-static int check_config(const struct wfe_step_config *config, uint32_t *ret_uid, uint32_t *ret_gid,
-    struct wfe_error *err)
+static int check_config(const struct wfe_step_config *config, struct wfe_error *err)
 {
     if (config->cpu_millis > 0 && config->cpu_millis < CPU_MIN_MILLIS)
         return wfe_error_set(err, WFE_ERROR_INPUT, ERANGE,
@@ -333,9 +422,6 @@ static int check_config(const struct wfe_step_config *config, uint32_t *ret_uid,
         return wfe_error_set(err, WFE_ERROR_INPUT, ERANGE,
             "memory: %" PRIu64 " bytes, at most %" PRId64 " can be asked for", config->memory_bytes,
             INT64_MAX);
-    if (wfe_user_parse(config->user, ret_uid, ret_gid) < 0)
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "user: found '%s', allowed are numbers: UID or UID:GID", config->user);
     return 0;
 }
 
@@ -343,15 +429,14 @@ int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_
     char *const *env, const struct wfe_spec_options *options, cJSON **ret, struct wfe_error *err)
 {
     assert(config && env && options && options->namespace_ && options->container_id);
-    assert(options->architecture);
+    assert(options->architecture && options->user);
     assert(config->network != WFE_NETWORK_BRIDGE || options->network_namespace);
-    uint32_t uid, gid;
-    int r = check_config(config, &uid, &gid, err);
+    int r = check_config(config, err);
     if (r < 0)
         return r;
     WFE_JSON cJSON *spec = cJSON_CreateObject();
     bool complete = spec && add_text(spec, "ociVersion", "1.0.2") &&
-                    add_process(spec, config, image, env, uid, gid) &&
+                    add_process(spec, config, image, env, options->user) &&
                     add_apparmor(spec, config, options->apparmor_profile) &&
                     add_root(spec, config->read_only) &&
                     add_hostname(spec, options->container_id) &&

@@ -13,6 +13,7 @@
 
 #include "executor/image.h"
 #include "executor/step.h"
+#include "executor/user.h"
 #include "libcommon/error.h"
 
 #define WFE_SPEC_TYPE_URL "types.containerd.io/opencontainers/runtime-spec/1/Spec"
@@ -32,9 +33,11 @@ struct wfe_spec_file {
 };
 
 struct wfe_spec_options {
-    const char *namespace_;   /* containerd's namespace: first part of the cgroup path */
-    const char *container_id; /* second part of the cgroup path, and the host name's source */
-    const char *architecture; /* the daemon's, in OCI's terms: what the seccomp profile is for */
+    const char *namespace_;      /* containerd's namespace: first part of the cgroup path */
+    const char *container_id;    /* second part of the cgroup path, and the host name's source */
+    const char *architecture;    /* the daemon's, in OCI's terms: what the seccomp profile is for */
+    const struct wfe_user *user; /* whom the process runs as */
+    bool limits_swap;            /* the daemon's kernel is known to count swap by cgroup */
     const char *apparmor_profile; /* one that is loaded on the daemon's machine, or NULL */
     const struct wfe_spec_overlay *overlays; /* mounted before the volumes */
     size_t overlay_count;
@@ -53,7 +56,8 @@ void wfe_spec_hostname(const char *container_id, char hostname[static WFE_SPEC_H
  * wfe_spec_env_free): the image's (a default PATH when the image has no environment), then
  * each top-level member of `data`, an object, under its name with ASCII letters upper-cased (a
  * string raw, anything else as compact JSON), then the step's env; a later one replaces an earlier
- * one in place. Left out are data members whose name can't be an environment name (empty, or
+ * one in place, and one of the step's env without a value takes it away. Left out are data members
+ * whose name can't be an environment name (empty, or
  * '=' inside) and the image's entries without a name or a '='.
  * NULL when memory ran out. image and data may be NULL.
  */
@@ -64,7 +68,11 @@ void wfe_spec_env_free(char **env);
 /*
  * The spec as a JSON object (caller deletes). process.args is run as
  * /bin/sh -c RUN, else the image's Entrypoint + (command or Cmd). process.cwd is the step's,
- * else the image's, else "/". Volumes come after the default mounts.
+ * else the image's, else "/". Volumes come after the default mounts, one that lies inside of
+ * another after it.
+ *
+ * A step with a limit of memory may have as much of swap besides, as docker has it, where that can
+ * be limited.
  *
  * The process is confined by the seccomp profile of executor/seccomp.h and by containerd's
  * capabilities (usable by root alone), masked and read-only paths, and device rules, as far as
@@ -74,8 +82,8 @@ void wfe_spec_env_free(char **env);
  * at options->network_namespace. In a network of its own a process of any user may listen on any
  * port and send echo requests.
  *
- * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (the user is not numeric, less than 0.01
- * processors, more memory than INT64_MAX).
+ * Errors: WFE_ERROR_INTERNAL (memory), WFE_ERROR_INPUT (less than 0.01 processors, more memory than
+ * INT64_MAX).
  * image may be NULL (an image without configuration). Empty args are left to the caller to refuse.
  */
 int wfe_spec_build(const struct wfe_step_config *config, const struct wfe_image_config *image,

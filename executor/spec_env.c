@@ -50,7 +50,13 @@ static size_t hash_name(const char *name, size_t length)
     return (size_t)hash;
 }
 
-/* Add "NAME=VALUE" (takes it), in the place of an earlier entry of that name. */
+static bool has_name(const char *entry, const char *name, size_t length)
+{
+    return strncmp(entry, name, length) == 0 && (entry[length] == '=' || entry[length] == '\0');
+}
+
+/* Add "NAME=VALUE", or "NAME" for none (takes it), in the place of an earlier entry of that name.
+ */
 static void put_entry(struct environment *environment, char *entry, size_t name_length)
 {
     size_t at = hash_name(entry, name_length);
@@ -62,7 +68,7 @@ static void put_entry(struct environment *environment, char *entry, size_t name_
             return;
         }
         char **existing = &environment->entries[*slot - 1];
-        if (strncmp(*existing, entry, name_length + 1) == 0) {
+        if (has_name(*existing, entry, name_length)) {
             free(*existing);
             *existing = entry;
             return;
@@ -70,10 +76,11 @@ static void put_entry(struct environment *environment, char *entry, size_t name_
     }
 }
 
+/* Without a value the name is taken away. */
 static bool put(struct environment *environment, const char *name, const char *value, bool upper)
 {
     size_t name_length = strlen(name);
-    size_t value_size = strlen(value) + 1;
+    size_t value_size = value ? strlen(value) + 1 : 0;
     char *entry = malloc(name_length + 1 + value_size);
     if (!entry)
         return false;
@@ -81,8 +88,9 @@ static bool put(struct environment *environment, const char *name, const char *v
         bool lower_letter = name[i] >= 'a' && name[i] <= 'z';
         entry[i] = upper && lower_letter ? (char)(name[i] - 'a' + 'A') : name[i];
     }
-    entry[name_length] = '=';
-    memcpy(entry + name_length + 1, value, value_size);
+    entry[name_length] = value ? '=' : '\0';
+    if (value)
+        memcpy(entry + name_length + 1, value, value_size);
     put_entry(environment, entry, name_length);
     return true;
 }
@@ -139,6 +147,19 @@ static bool put_config(struct environment *environment, const struct wfe_step_co
     return true;
 }
 
+/* Names that were taken away have no '='. */
+static void sweep(char **entries)
+{
+    char **kept = entries;
+    for (char **entry = entries; *entry; entry++) {
+        if (strchr(*entry, '='))
+            *kept++ = *entry;
+        else
+            free(*entry);
+    }
+    *kept = NULL;
+}
+
 char **wfe_spec_env(
     const struct wfe_image_config *image, const cJSON *data, const struct wfe_step_config *config)
 {
@@ -155,6 +176,7 @@ char **wfe_spec_env(
     }
     char **entries = wfe_steal(&environment.entries);
     environment_done(&environment);
+    sweep(entries);
     return entries;
 }
 

@@ -31,6 +31,7 @@
 #include "libcommon/error.h"
 
 #define WFE_STEP_DEFAULT_USER "65534:65534"
+#define WFE_STEP_IMAGE_USER "image" /* the one that the image names */
 #define WFE_STEP_DEFAULT_ADDRESS "/run/containerd/containerd.sock"
 #define WFE_STEP_DEFAULT_OUTPUT_LIMIT_BYTES (4 * 1024 * 1024)
 #define WFE_STEP_DEFAULT_GRACE_MS 10000
@@ -46,10 +47,27 @@ struct wfe_step_pair {
     char *value;
 };
 
+enum wfe_step_volume_type { WFE_VOLUME_BIND, WFE_VOLUME_TMPFS };
+
+/* How mounts made later below one side of a bind show on the other, see mount_namespaces(7). */
+enum wfe_step_propagation {
+    WFE_PROPAGATION_RPRIVATE,
+    WFE_PROPAGATION_PRIVATE,
+    WFE_PROPAGATION_RSHARED,
+    WFE_PROPAGATION_SHARED,
+    WFE_PROPAGATION_RSLAVE,
+    WFE_PROPAGATION_SLAVE,
+};
+
 struct wfe_step_volume {
-    char *source; /* absolute path on the daemon's host */
+    char *source; /* bind: absolute path on the daemon's host */
     char *target; /* absolute path in the container */
     bool readonly;
+    enum wfe_step_volume_type type;
+    enum wfe_step_propagation propagation; /* bind */
+    bool shallow;                          /* bind: without what is mounted below the source */
+    uint64_t size_bytes;                   /* tmpfs; 0: the kernel's own limit, half of memory */
+    uint32_t mode;                         /* tmpfs: of its root, 0: 1777 */
 };
 
 struct wfe_step_registry_auth {
@@ -61,14 +79,14 @@ struct wfe_step_registry_auth {
 /* The configuration of a containerd step: the reference's 17 fields, then ours. */
 struct wfe_step_config {
     char *image;
-    char **command; /* NULL-terminated, or NULL when not given */
-    char *run;      /* NULL when not given */
-    struct wfe_step_pair *env;
+    char **command;            /* NULL-terminated, or NULL when not given */
+    char *run;                 /* NULL when not given */
+    struct wfe_step_pair *env; /* value NULL: the variable is taken away */
     size_t env_count;
     struct wfe_step_volume *volumes;
     size_t volume_count;
     char *working_dir; /* absolute, or NULL */
-    char *user;        /* never NULL */
+    char *user;        /* executor/user.h, or WFE_STEP_IMAGE_USER; never NULL */
     enum wfe_step_network network;
     uint64_t memory_bytes; /* 0: no limit */
     uint32_t cpu_millis;   /* thousandths of a processor; 0: no limit */
@@ -87,6 +105,9 @@ struct wfe_step_config {
     enum wfe_step_profile seccomp, apparmor;
     uint64_t cap_add, cap_drop; /* executor/capabilities.h */
     bool read_only;             /* the root file system */
+    uint64_t pids;              /* of processes and threads; 0: no limit */
+    uint64_t nofile;            /* open files of a process; 0: 1024 */
+    uint64_t shm_bytes;         /* of /dev/shm; 0: 64 MiB */
     bool new_privileges;        /* no_new_privileges: false */
 };
 
@@ -133,9 +154,5 @@ int wfe_duration_parse(const char *text, uint64_t *ret_ms);
 int wfe_size_parse(const char *text, uint64_t *ret_bytes);
 /* "0.5", "2", "1500m" → thousandths of a processor, at least one; further digits are cut. */
 int wfe_cpu_parse(const char *text, uint32_t *ret_millis);
-
-/* "uid[:gid]" → numbers below 2^32 - 1; gid 0 when not given. On -EINVAL, the only failure, both
- * are 65534, never root. */
-int wfe_user_parse(const char *text, uint32_t *ret_uid, uint32_t *ret_gid);
 
 #endif

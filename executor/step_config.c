@@ -7,9 +7,9 @@
 
 #include "executor/step_confinement.h"
 #include "executor/step_mounts.h"
+#include "executor/user.h"
 #include "libcommon/cleanup.h"
 
-static const char size_words[] = "a size such as 512m, 1g or 64Ki";
 static const char duration_words[] =
     "a duration such as 500ms, 30s, 5m, or a number of milliseconds";
 
@@ -67,14 +67,16 @@ static void read_env(struct wfe_step_reader *reader, const struct wfe_node *node
         struct wfe_step_path where = {.up = path, .name = member->key->text};
         if (member->key->length == 0 || strchr(member->key->text, '='))
             wfe_step_refuse(reader, member->key, &where, "a variable's name, without '='");
-        if (member->value->kind == WFE_NODE_NULL)
+        bool taken_away = member->value->kind == WFE_NODE_NULL;
+        WFE_FREE char *value = taken_away ? NULL
+                                          : wfe_step_text(reader, member->value, &where, 0,
+                                                "text, a number, true or false");
+        if (!taken_away && !value)
             continue;
-        WFE_FREE char *value =
-            wfe_step_text(reader, member->value, &where, 0, "text, a number, true or false");
-        char *name = value ? strdup(member->key->text) : NULL;
+        char *name = strdup(member->key->text);
         if (name)
             config->env[config->env_count++] = (struct wfe_step_pair){name, wfe_steal(&value)};
-        else if (value)
+        else
             reader->nomem = true;
     }
 }
@@ -93,11 +95,11 @@ static void read_working_dir(struct wfe_step_reader *reader, const struct wfe_no
 static void read_user(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
-    uint32_t uid, gid;
-    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, "numeric uid[:gid]");
-    if (text && wfe_user_parse(text, &uid, &gid) < 0)
-        wfe_step_refuse(reader, node, path,
-            "numbers below 4294967295; names are not resolved; give numeric uid[:gid]");
+    static const char allowed[] = "USER or USER:GROUP, each a name or a number below 4294967295, or"
+                                  " image for the image's own";
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, allowed);
+    if (text && !wfe_user_is_valid(text))
+        wfe_step_refuse(reader, node, path, allowed);
     else
         config->user = wfe_steal(&text);
 }
@@ -133,14 +135,7 @@ static void read_pull(struct wfe_step_reader *reader, const struct wfe_node *nod
 static void read_memory(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
-    uint64_t bytes;
-    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, size_words);
-    if (!text)
-        return;
-    if (wfe_size_parse(text, &bytes) < 0 || bytes == 0)
-        wfe_step_refuse(reader, node, path, size_words);
-    else
-        config->memory_bytes = bytes;
+    wfe_step_size(reader, node, path, &config->memory_bytes);
 }
 
 static void read_cpu(struct wfe_step_reader *reader, const struct wfe_node *node,
@@ -195,14 +190,14 @@ static void read_output_limit(struct wfe_step_reader *reader, const struct wfe_n
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
     uint64_t bytes;
-    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, size_words);
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, WFE_STEP_SIZE_WORDS);
     if (!text)
         return;
     int r = wfe_size_parse(text, &bytes);
     if (r == -ERANGE || (r == 0 && bytes > WFE_STEP_MAX_OUTPUT_LIMIT_BYTES))
         wfe_step_refuse(reader, node, path, "at most 128m");
     else if (r < 0)
-        wfe_step_refuse(reader, node, path, size_words);
+        wfe_step_refuse(reader, node, path, WFE_STEP_SIZE_WORDS);
     else
         config->output_limit_bytes = bytes;
 }
@@ -309,6 +304,9 @@ static const struct {
     {"cap_drop", wfe_step_read_cap_drop},
     {"read_only", wfe_step_read_read_only},
     {"no_new_privileges", wfe_step_read_no_new_privileges},
+    {"pids", wfe_step_read_pids},
+    {"nofile", wfe_step_read_nofile},
+    {"shm_size", wfe_step_read_shm_size},
 };
 
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])

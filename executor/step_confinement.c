@@ -4,6 +4,10 @@
 #include "executor/capabilities.h"
 #include "libcommon/cleanup.h"
 
+/* The kernel's own bounds: PID_MAX_LIMIT, and that of fs.nr_open. */
+#define PIDS_MAX 4194304
+#define OPEN_FILES_MAX 1073741816
+
 static void read_profile(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, enum wfe_step_profile *ret)
 {
@@ -71,6 +75,26 @@ void wfe_step_read_no_new_privileges(struct wfe_step_reader *reader, const struc
     bool none = true;
     wfe_step_bool(reader, node, path, &none);
     config->new_privileges = !none;
+}
+
+void wfe_step_read_pids(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    wfe_step_count(
+        reader, node, path, PIDS_MAX, "a number of processes, 1 to 4194304", &config->pids);
+}
+
+void wfe_step_read_nofile(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    wfe_step_count(reader, node, path, OPEN_FILES_MAX, "a number of open files, 1 to 1073741816",
+        &config->nofile);
+}
+
+void wfe_step_read_shm_size(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    wfe_step_size(reader, node, path, &config->shm_bytes);
 }
 
 void wfe_step_check_confinement(struct wfe_step_reader *reader, const struct wfe_node *node,

@@ -10,6 +10,16 @@
 
 #define ARTIFACT_NAME_MAX 128
 
+const char *const wfe_step_propagations[] = {
+    [WFE_PROPAGATION_RPRIVATE] = "rprivate",
+    [WFE_PROPAGATION_PRIVATE] = "private",
+    [WFE_PROPAGATION_RSHARED] = "rshared",
+    [WFE_PROPAGATION_SHARED] = "shared",
+    [WFE_PROPAGATION_RSLAVE] = "rslave",
+    [WFE_PROPAGATION_SLAVE] = "slave",
+    NULL,
+};
+
 static const char target_words[] = "an absolute path in the container, not '/' and without '..'";
 
 bool wfe_step_is_artifact_name(const char *name)
@@ -76,33 +86,131 @@ static char *read_source(
     return NULL;
 }
 
+static void read_volume_type(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    static const char *const words[] = {
+        [WFE_VOLUME_BIND] = "bind", [WFE_VOLUME_TMPFS] = "tmpfs", NULL};
+    int word;
+    if (wfe_step_word(reader, node, path, words, "bind, tmpfs", &word))
+        volume->type = (enum wfe_step_volume_type)word;
+}
+
+static void read_volume_source(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    volume->source = read_source(reader, node, path);
+}
+
+static void read_volume_target(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    volume->target = read_target(reader, node, path);
+}
+
+static void read_volume_readonly(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    wfe_step_bool(reader, node, path, &volume->readonly);
+}
+
+static void read_volume_rbind(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    bool rbind = true;
+    wfe_step_bool(reader, node, path, &rbind);
+    volume->shallow = !rbind;
+}
+
+static void read_volume_propagation(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    int word;
+    if (wfe_step_word(reader, node, path, wfe_step_propagations,
+            "private, rprivate, shared, rshared, slave, rslave", &word))
+        volume->propagation = (enum wfe_step_propagation)word;
+}
+
+static void read_volume_size(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    wfe_step_size(reader, node, path, &volume->size_bytes);
+}
+
+/* Octal digits, as chmod takes them; what YAML makes a number of is text here. */
+static void read_volume_mode(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_volume *volume)
+{
+    static const char allowed[] = "a mode in octal digits such as 0755 or 1777, not 0";
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, allowed);
+    if (!text)
+        return;
+    size_t length = strspn(text, "01234567");
+    unsigned long mode = text[length] == '\0' && length <= 6 ? strtoul(text, NULL, 8) : 0;
+    if (mode == 0 || mode > 07777)
+        wfe_step_refuse(reader, node, path, allowed);
+    else
+        volume->mode = (uint32_t)mode;
+}
+
+static const struct volume_field {
+    const char *name;
+    void (*read)(struct wfe_step_reader *reader, const struct wfe_node *node,
+        const struct wfe_step_path *path, struct wfe_step_volume *volume);
+    enum wfe_step_volume_type type; /* whose field it is */
+    bool of_both;
+} volume_fields[] = {
+    {"type", read_volume_type, 0, true},
+    {"source", read_volume_source, WFE_VOLUME_BIND, false},
+    {"target", read_volume_target, 0, true},
+    {"readonly", read_volume_readonly, 0, true},
+    {"rbind", read_volume_rbind, WFE_VOLUME_BIND, false},
+    {"propagation", read_volume_propagation, WFE_VOLUME_BIND, false},
+    {"size", read_volume_size, WFE_VOLUME_TMPFS, false},
+    {"mode", read_volume_mode, WFE_VOLUME_TMPFS, false},
+};
+
+#define VOLUME_FIELD_COUNT (sizeof volume_fields / sizeof volume_fields[0])
+
+static void require_field(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const char *name, const char *allowed)
+{
+    struct wfe_step_path where = {.up = path, .name = name};
+    const struct wfe_node *value = wfe_node_get(node, name);
+    if (!value || (value->kind == WFE_NODE_NULL && !value->reported))
+        wfe_step_problem(
+            reader, node, &where, "found nothing; allowed: %s (it is required)", allowed);
+}
+
 static void read_volume(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_volume *volume)
 {
-    static const char *const known[] = {"source", "target", "readonly", NULL};
+    const char *known[VOLUME_FIELD_COUNT + 1] = {NULL};
+    for (size_t i = 0; i < VOLUME_FIELD_COUNT; i++)
+        known[i] = volume_fields[i].name;
     if (node->kind != WFE_NODE_MAP) {
         wfe_step_refuse(reader, node, path, "a map {source, target, readonly}");
         return;
     }
     wfe_step_check_keys(reader, node, path, known);
-    const struct wfe_node *source = wfe_node_get(node, "source");
-    const struct wfe_node *target = wfe_node_get(node, "target");
-    const struct wfe_node *readonly = wfe_step_given(node, "readonly");
-    struct wfe_step_path source_path = {.up = path, .name = "source"};
-    struct wfe_step_path target_path = {.up = path, .name = "target"};
-    struct wfe_step_path readonly_path = {.up = path, .name = "readonly"};
-    if (source)
-        volume->source = read_source(reader, source, &source_path);
-    else
-        wfe_step_problem(reader, node, &source_path,
-            "found nothing; allowed: an absolute path on the daemon's host (it is required)");
-    if (target)
-        volume->target = read_target(reader, target, &target_path);
-    else
-        wfe_step_problem(reader, node, &target_path, "found nothing; allowed: %s (it is required)",
-            target_words);
-    if (readonly)
-        wfe_step_bool(reader, readonly, &readonly_path, &volume->readonly);
+    for (size_t i = 0; i < VOLUME_FIELD_COUNT; i++) {
+        const struct volume_field *field = &volume_fields[i];
+        struct wfe_step_path where = {.up = path, .name = field->name};
+        const struct wfe_node *value = wfe_step_given(node, field->name);
+        if (!value)
+            continue;
+        char found[WFE_NODE_DESCRIPTION_MAX];
+        if (field->of_both || field->type == volume->type)
+            field->read(reader, value, &where, volume);
+        else
+            wfe_step_problem(reader, value, &where, "found %s in a volume of type %s; allowed: %s",
+                wfe_node_describe(value, found),
+                volume->type == WFE_VOLUME_TMPFS ? "tmpfs" : "bind",
+                volume->type == WFE_VOLUME_TMPFS ? "type bind" : "type tmpfs");
+    }
+    if (volume->type == WFE_VOLUME_BIND)
+        require_field(reader, node, path, "source", "an absolute path on the daemon's host");
+    require_field(reader, node, path, "target", target_words);
 }
 
 static bool within(struct wfe_step_reader *reader, const struct wfe_node *node,

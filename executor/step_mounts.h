@@ -6,6 +6,9 @@
 
 #include "executor/step_config.h"
 
+/* The words for enum wfe_step_propagation, which are mount options of the runtime spec too. */
+extern const char *const wfe_step_propagations[];
+
 void wfe_step_read_volumes(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config);
 void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node *node,

@@ -134,6 +134,34 @@ void wfe_step_bool(struct wfe_step_reader *reader, const struct wfe_node *node,
         wfe_step_refuse(reader, node, path, "true or false");
 }
 
+void wfe_step_size(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, uint64_t *ret)
+{
+    uint64_t bytes;
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, WFE_STEP_SIZE_WORDS);
+    if (!text)
+        return;
+    if (wfe_size_parse(text, &bytes) < 0 || bytes == 0)
+        wfe_step_refuse(reader, node, path, WFE_STEP_SIZE_WORDS);
+    else
+        *ret = bytes;
+}
+
+void wfe_step_count(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, uint64_t max, const char *allowed, uint64_t *ret)
+{
+    uint64_t count = 0;
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, allowed);
+    if (!text)
+        return;
+    /* A number without a unit is a size as well; there is no other with digits alone. */
+    bool digits = text[strspn(text, "0123456789")] == '\0';
+    if (!digits || wfe_size_parse(text, &count) < 0 || count == 0 || count > max)
+        wfe_step_refuse(reader, node, path, allowed);
+    else
+        *ret = count;
+}
+
 void *wfe_step_allocate(struct wfe_step_reader *reader, size_t count, size_t size)
 {
     void *memory = calloc(count, size);

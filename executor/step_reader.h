@@ -19,6 +19,7 @@
 #include "libcommon/document.h"
 
 #define WFE_STEP_PATH_MAX 512
+#define WFE_STEP_SIZE_WORDS "a size such as 512m, 1g or 64Ki"
 
 struct wfe_step_reader {
     const char *file;
@@ -70,6 +71,14 @@ bool wfe_step_word(struct wfe_step_reader *reader, const struct wfe_node *node,
 /* true or false into *ret; anything else is told. */
 void wfe_step_bool(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, bool *ret);
+
+/* A size of at least one byte into *ret; anything else is told. */
+void wfe_step_size(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, uint64_t *ret);
+
+/* A whole number from 1 to max into *ret; anything else is told with `allowed`. */
+void wfe_step_count(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, uint64_t max, const char *allowed, uint64_t *ret);
 
 /* calloc that remembers a failure. */
 void *wfe_step_allocate(struct wfe_step_reader *reader, size_t count, size_t size);

@@ -7,7 +7,6 @@
 
 /* Durations fit into 64 bits of nanoseconds, so that no later sum or product overflows. */
 #define MAX_DURATION_MS (INT64_MAX / 1000000)
-#define FALLBACK_ID 65534
 #define MILLIS_PER_CPU 1000
 #define MILLI_DIGITS 3
 
@@ -115,37 +114,5 @@ int wfe_cpu_parse(const char *text, uint32_t *ret_millis)
     if (overflow || millis == 0 || millis > UINT32_MAX)
         return -ERANGE;
     *ret_millis = (uint32_t)millis;
-    return 0;
-}
-
-/* An id below (uid_t)-1, which system calls take for "leave it". */
-static size_t read_id(const char *text, uint32_t *ret)
-{
-    uint64_t value;
-    size_t digits = read_digits(text, &value);
-    if (digits == 0 || value >= UINT32_MAX)
-        return 0;
-    *ret = (uint32_t)value;
-    return digits;
-}
-
-int wfe_user_parse(const char *text, uint32_t *ret_uid, uint32_t *ret_gid)
-{
-    *ret_uid = FALLBACK_ID;
-    *ret_gid = FALLBACK_ID;
-    uint32_t uid = 0, gid = 0;
-    size_t length = read_id(text, &uid);
-    if (length == 0)
-        return -EINVAL;
-    if (text[length] == ':') {
-        size_t digits = read_id(text + length + 1, &gid);
-        if (digits == 0)
-            return -EINVAL;
-        length += digits + 1;
-    }
-    if (text[length] != '\0')
-        return -EINVAL;
-    *ret_uid = uid;
-    *ret_gid = gid;
     return 0;
 }

@@ -50,6 +50,11 @@ struct wfe_task_limits {
 int wfe_task_run(const struct wfe_session *session, const char *id,
     const struct wfe_task_limits *limits, struct wfe_task_end *ret, struct wfe_error *err);
 
+/* How many of the task's processes the kernel killed for want of memory. Asked after its end,
+ * before its deletion. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_task_oom_kills(
+    const struct wfe_session *session, const char *id, uint64_t *ret, struct wfe_error *err);
+
 /* Delete it, killing it first when it still runs; one that is gone already is success
  * (*ret_existed says so; it may be NULL). Never cancelled by the session's token. */
 int wfe_task_delete(

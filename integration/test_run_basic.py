@@ -120,6 +120,20 @@ class RunBasic(IntegrationTest):
         data = self.succeed({"image": IMAGE, "working_dir": "/var/tmp", "run": "pwd"})
         self.assertEqual(data["unknown.stdout"], "/var/tmp\n")
 
+    def test_a_working_directory_that_is_not_there_is_made(self):
+        data = self.succeed({"image": IMAGE, "working_dir": "/new/place",
+                             "run": "pwd; stat -c '%u:%g %a' . .."})
+        self.assertEqual(data["unknown.stdout"], "/new/place\n0:0 755\n0:0 755\n")
+
+    def test_a_variable_that_is_null_is_not_set(self):
+        data = self.succeed({"image": IMAGE, "command": ["/usr/bin/env"],
+                             "env": {"PATH": None, "TOKEN": None, "OTHER": "1"}},
+                            data={"token": "secret"})
+        names = [line.split("=")[0] for line in data["unknown.stdout"].splitlines()]
+        self.assertIn("OTHER", names)
+        self.assertNotIn("PATH", names)
+        self.assertNotIn("TOKEN", names)
+
     def test_a_step_runs_as_nobody_unless_told_otherwise(self):
         script = "echo $(id -u):$(id -g)"
         for user, expected in ((None, "65534:65534"), ("1000:1001", "1000:1001"), ("0:0", "0:0"),

@@ -2,24 +2,32 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "executor/step.h"
+#include "executor/user.h"
 #include "libcommon/cleanup.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_volume(const struct wfe_step_volume *volume)
+{
+    bool bind = volume->type == WFE_VOLUME_BIND;
+    assert(volume->target[0] == '/' && volume->mode <= 07777);
+    assert(bind ? volume->source[0] == '/' : !volume->source);
+}
 
 /* What the readers promise about each step that they let through. */
 static void check_step(const struct wfe_step *step)
 {
     const struct wfe_step_config *config = &step->config;
-    uint32_t uid, gid;
     assert(config->image && config->image[0] != '\0');
     assert(!config->run || !config->command);
-    assert(wfe_user_parse(config->user, &uid, &gid) == 0);
+    assert(wfe_user_is_valid(config->user));
     for (size_t i = 0; i < config->env_count; i++)
-        assert(config->env[i].name[0] != '\0' && config->env[i].value);
+        assert(config->env[i].name[0] != '\0' && !strchr(config->env[i].name, '='));
     for (size_t i = 0; i < config->volume_count; i++)
-        assert(config->volumes[i].source[0] == '/' && config->volumes[i].target[0] == '/');
+        check_volume(&config->volumes[i]);
     for (size_t i = 0; i < config->input_count; i++)
         assert(config->inputs[i].name[0] != '\0' && config->inputs[i].value[0] == '/');
     for (size_t i = 0; i < config->registry_auth_count; i++)

@@ -212,6 +212,7 @@ static void what_stays_is_not_retryable(void **context)
     (void)context;
     assert_false(retryable(outcome_of(WFE_OUTCOME_DONE)));
     assert_false(retryable(outcome_of(WFE_OUTCOME_EXITED)));
+    assert_false(retryable(outcome_of(WFE_OUTCOME_OOM)));
     assert_false(retryable(outcome_of(WFE_OUTCOME_NOT_RUNNABLE)));
     assert_false(retryable(outcome_of(WFE_OUTCOME_NOT_FOUND)));
     assert_false(retryable(failed(WFE_ERROR_INPUT, EINVAL, 0)));
@@ -251,6 +252,13 @@ static void a_result_of_failure_says_why(void **context)
     assert_result(&exited, "{\"s.exit_code\":3}",
         "{\"proceed\":false,\"error\":{\"kind\":\"exit\",\"message\":\"container exited with code "
         "3\",\"exit_code\":3,\"retryable\":false},\"output_data\":{\"s.exit_code\":3}}");
+    struct wfe_outcome killed = failed(WFE_ERROR_SYSTEM, ENOMEM, 0);
+    killed.kind = WFE_OUTCOME_OOM;
+    killed.exit_code = 137;
+    assert_int_equal(wfe_outcome_exit_status(&killed), 137);
+    assert_result(&killed, "{}",
+        "{\"proceed\":false,\"error\":{\"kind\":\"oom\",\"message\":\"what happened\","
+        "\"exit_code\":137,\"retryable\":false},\"output_data\":{}}");
     struct wfe_outcome timed_out = failed(WFE_ERROR_TIMEOUT, ETIMEDOUT, 0);
     timed_out.kind = WFE_OUTCOME_TIMED_OUT;
     assert_result(&timed_out, "{}",

@@ -20,12 +20,18 @@ static struct wfe_step_config minimal_config(void)
     return (struct wfe_step_config){
         .image = (char *)"alpine:3.18",
         .run = (char *)"echo hello",
-        .user = (char *)"65534:65534",
     };
 }
 
+static const struct wfe_user NOBODY = {.uid = 65534, .gid = 65534};
+static const struct wfe_user ROOT = {.uid = 0, .gid = 0};
+
 static const struct wfe_spec_options OPTIONS = {
-    .namespace_ = "default", .container_id = "wfe-build-0123", .architecture = "amd64"};
+    .namespace_ = "default",
+    .container_id = "wfe-build-0123",
+    .architecture = "amd64",
+    .user = &NOBODY,
+};
 
 /* The spec as a runtime reads it: written out and parsed again. */
 static cJSON *build_with(const struct wfe_step_config *config, const struct wfe_image_config *image,
@@ -49,6 +55,14 @@ static cJSON *build(const struct wfe_step_config *config, const struct wfe_image
 {
     char *const none[] = {NULL};
     return build_with(config, image, none, &OPTIONS);
+}
+
+static cJSON *build_as(const struct wfe_step_config *config, const struct wfe_user *user)
+{
+    char *const none[] = {NULL};
+    struct wfe_spec_options options = OPTIONS;
+    options.user = user;
+    return build_with(config, NULL, none, &options);
 }
 
 /* "process.args.0" → the item, NULL when it is not there. */
@@ -198,38 +212,28 @@ static void a_relative_working_directory_of_an_image_is_below_the_root(void **st
     assert_string_equal(text_at(spec, "process.cwd"), "/app");
 }
 
-static void a_numeric_user_and_group_are_taken_over(void **state)
+static void the_user_has_its_groups(void **state)
 {
     (void)state;
+    uint32_t groups[] = {30, 10};
+    struct wfe_user user = {.uid = 1000, .gid = 2000, .groups = groups, .group_count = 2};
     struct wfe_step_config config = minimal_config();
-    config.user = (char *)"1000:2000";
-    WFE_JSON cJSON *spec = build(&config, NULL);
+    WFE_JSON cJSON *spec = build_as(&config, &user);
     assert_int_equal(number_at(spec, "process.user.uid"), 1000);
     assert_int_equal(number_at(spec, "process.user.gid"), 2000);
-    assert_int_equal(size_at(spec, "process.user.additionalGids"), 1);
+    /* The primary one is there too, so that no setgid program can shed it. */
+    assert_int_equal(size_at(spec, "process.user.additionalGids"), 3);
     assert_int_equal(number_at(spec, "process.user.additionalGids.0"), 2000);
-}
-
-static void a_user_name_is_refused(void **state)
-{
-    (void)state;
-    struct wfe_step_config config = minimal_config();
-    config.user = (char *)"abc";
-    char *const none[] = {NULL};
-    struct wfe_error err = WFE_ERROR_INIT;
-    cJSON *spec = NULL;
-    assert_int_equal(wfe_spec_build(&config, NULL, none, &OPTIONS, &spec, &err), -EINVAL);
-    assert_int_equal(err.kind, WFE_ERROR_INPUT);
-    assert_non_null(strstr(err.message, "'abc'"));
-    assert_null(spec);
+    assert_int_equal(number_at(spec, "process.user.additionalGids.1"), 30);
+    assert_int_equal(number_at(spec, "process.user.additionalGids.2"), 10);
 }
 
 static void volumes_are_bind_mounts_after_the_default_mounts(void **state)
 {
     (void)state;
     struct wfe_step_volume volumes[] = {
-        {(char *)"/host/data", (char *)"/container/data", false},
-        {(char *)"/host/config", (char *)"/etc/config", true},
+        {.source = (char *)"/host/data", .target = (char *)"/container/data"},
+        {.source = (char *)"/host/config", .target = (char *)"/etc/config", .readonly = true},
     };
     struct wfe_step_config config = minimal_config();
     config.volumes = volumes;
@@ -253,6 +257,62 @@ static void volumes_are_bind_mounts_after_the_default_mounts(void **state)
     mount = mount_at(spec, "/etc/config");
     assert_true(list_has(at(mount, "options"), "rbind"));
     assert_true(list_has(at(mount, "options"), "ro"));
+}
+
+static void a_volume_inside_of_another_comes_after_it(void **state)
+{
+    (void)state;
+    struct wfe_step_volume volumes[] = {
+        {.source = (char *)"/3", .target = (char *)"/a/b/c"},
+        {.target = (char *)"/a/b", .type = WFE_VOLUME_TMPFS},
+        {.source = (char *)"/1", .target = (char *)"/z"},
+        {.source = (char *)"/2", .target = (char *)"/a"},
+    };
+    static const char *const expected[] = {"/z", "/a", "/a/b", "/a/b/c"};
+    struct wfe_step_config config = minimal_config();
+    config.volumes = volumes;
+    config.volume_count = 4;
+    WFE_JSON cJSON *spec = build(&config, NULL);
+    for (int i = 0; i < 4; i++) {
+        const cJSON *mount = cJSON_GetArrayItem(at(spec, "mounts"), DEFAULT_MOUNTS + i);
+        assert_string_equal(text_at(mount, "destination"), expected[i]);
+    }
+}
+
+static void a_volume_is_mounted_as_it_says(void **state)
+{
+    (void)state;
+    struct wfe_step_volume volumes[] = {
+        {.source = (char *)"/s",
+            .target = (char *)"/a",
+            .shallow = true,
+            .propagation = WFE_PROPAGATION_SLAVE},
+        {.target = (char *)"/b", .type = WFE_VOLUME_TMPFS},
+        {.target = (char *)"/c",
+            .type = WFE_VOLUME_TMPFS,
+            .size_bytes = 65536,
+            .mode = 0700,
+            .readonly = true},
+    };
+    struct wfe_step_config config = minimal_config();
+    config.volumes = volumes;
+    config.volume_count = 3;
+    config.shm_bytes = 1048576;
+    WFE_JSON cJSON *spec = build(&config, NULL);
+    static const struct {
+        const char *target, *type, *options;
+    } expected[] = {
+        {"/a", "bind", "[\"bind\",\"slave\"]"},
+        {"/b", "tmpfs", "[\"nosuid\",\"nodev\",\"noexec\",\"mode=1777\"]"},
+        {"/c", "tmpfs", "[\"nosuid\",\"nodev\",\"noexec\",\"mode=700\",\"size=65536\",\"ro\"]"},
+        {"/dev/shm", "tmpfs", "[\"nosuid\",\"noexec\",\"nodev\",\"mode=1777\",\"size=1048576\"]"},
+    };
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const cJSON *mount = mount_at(spec, expected[i].target);
+        assert_string_equal(text_at(mount, "type"), expected[i].type);
+        WFE_FREE char *options = cJSON_PrintUnformatted(at(mount, "options"));
+        assert_string_equal(options, expected[i].options);
+    }
 }
 
 static void neither_command_nor_run_gives_no_arguments(void **state)
@@ -315,8 +375,7 @@ static void root_has_containerds_capabilities_and_no_ambient_ones(void **state)
     (void)state;
     static const char *const sets[] = {"bounding", "permitted", "effective"};
     struct wfe_step_config config = minimal_config();
-    config.user = (char *)"0:0";
-    WFE_JSON cJSON *spec = build(&config, NULL);
+    WFE_JSON cJSON *spec = build_as(&config, &ROOT);
     const cJSON *capabilities = at(spec, "process.capabilities");
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(size_at(capabilities, sets[i]), 14);
@@ -341,10 +400,9 @@ static void capabilities_are_added_and_dropped_by_name(void **state)
 {
     (void)state;
     struct wfe_step_config config = minimal_config();
-    config.user = (char *)"0:0";
     wfe_capability_parse("SYS_ADMIN", &config.cap_add);
     config.cap_drop = WFE_CAPABILITIES_ALL;
-    WFE_JSON cJSON *spec = build(&config, NULL);
+    WFE_JSON cJSON *spec = build_as(&config, &ROOT);
     assert_int_equal(size_at(spec, "process.capabilities.bounding"), 1);
     assert_string_equal(text_at(spec, "process.capabilities.effective.0"), "CAP_SYS_ADMIN");
     WFE_FREE char *text = cJSON_PrintUnformatted(at(spec, "linux.seccomp"));
@@ -465,7 +523,8 @@ static void files_are_mounted_read_only_and_before_volumes(void **state)
 {
     (void)state;
     static const struct wfe_spec_file files[] = {{"/run/wfe/hosts", "/etc/hosts"}};
-    struct wfe_step_volume volumes[] = {{(char *)"/host/data", (char *)"/data", false}};
+    struct wfe_step_volume volumes[] = {
+        {.source = (char *)"/host/data", .target = (char *)"/data"}};
     struct wfe_step_config config = minimal_config();
     config.volumes = volumes;
     config.volume_count = 1;
@@ -501,6 +560,43 @@ static void limits_are_written_as_whole_numbers(void **state)
     assert_non_null(strstr(text, "\"cpu\":{\"quota\":150000,\"period\":100000}"));
 }
 
+static void swap_is_limited_where_it_can_be(void **state)
+{
+    (void)state;
+    char *const none[] = {NULL};
+    struct wfe_spec_options options = OPTIONS;
+    options.limits_swap = true;
+    struct wfe_step_config config = minimal_config();
+    WFE_JSON cJSON *unlimited = build_with(&config, NULL, none, &options);
+    assert_null(maybe_at(unlimited, "linux.resources.memory"));
+    config.memory_bytes = 1048576;
+    WFE_JSON cJSON *spec = build_with(&config, NULL, none, &options);
+    assert_int_equal(number_at(spec, "linux.resources.memory.limit"), 1048576);
+    assert_int_equal(number_at(spec, "linux.resources.memory.swap"), 2097152);
+    WFE_JSON cJSON *elsewhere = build(&config, NULL);
+    assert_null(maybe_at(elsewhere, "linux.resources.memory.swap"));
+
+    config.memory_bytes = INT64_MAX;
+    WFE_JSON cJSON *huge = NULL;
+    assert_int_equal(wfe_spec_build(&config, NULL, none, &options, &huge, NULL), 0);
+    WFE_FREE char *text = cJSON_PrintUnformatted(at(huge, "linux.resources.memory"));
+    assert_string_equal(text, "{\"limit\":9223372036854775807,\"swap\":9223372036854775807}");
+}
+
+static void processes_and_open_files_are_limited(void **state)
+{
+    (void)state;
+    struct wfe_step_config config = minimal_config();
+    WFE_JSON cJSON *unlimited = build(&config, NULL);
+    assert_null(maybe_at(unlimited, "linux.resources.pids"));
+    config.pids = 100;
+    config.nofile = 65536;
+    WFE_JSON cJSON *spec = build(&config, NULL);
+    assert_int_equal(number_at(spec, "linux.resources.pids.limit"), 100);
+    assert_int_equal(number_at(spec, "process.rlimits.0.hard"), 65536);
+    assert_int_equal(number_at(spec, "process.rlimits.0.soft"), 65536);
+}
+
 static void limits_that_no_kernel_takes_are_refused(void **state)
 {
     (void)state;
@@ -530,7 +626,7 @@ static void the_cgroup_and_the_host_name_come_from_the_container_id(void **state
     /* The 62nd and 63rd bytes are separators, which a host name may not end in. */
     static const char id[] = "a.b_c-0123456789012345678901234567890123456789012345678901234-_tail";
     const struct wfe_spec_options options = {
-        .namespace_ = "ns", .container_id = id, .architecture = "amd64"};
+        .namespace_ = "ns", .container_id = id, .architecture = "amd64", .user = &NOBODY};
     char *const none[] = {NULL};
     WFE_JSON cJSON *long_one = build_with(&config, NULL, none, &options);
     const char *hostname = text_at(long_one, "hostname");
@@ -543,7 +639,8 @@ static void the_cgroup_and_the_host_name_come_from_the_container_id(void **state
 static void every_required_field_is_there(void **state)
 {
     (void)state;
-    struct wfe_step_volume volume = {(char *)"/a", (char *)"/b", true};
+    struct wfe_step_volume volume = {
+        .source = (char *)"/a", .target = (char *)"/b", .readonly = true};
     struct wfe_step_config config = minimal_config();
     config.volumes = &volume;
     config.volume_count = 1;
@@ -589,102 +686,6 @@ static void every_required_field_is_there(void **state)
     }
 }
 
-static void assert_env(char *const *env, const char *const *expected)
-{
-    assert_non_null(env);
-    size_t i = 0;
-    for (; expected[i] && env[i]; i++)
-        assert_string_equal(env[i], expected[i]);
-    assert_null(expected[i]);
-    assert_null(env[i]);
-}
-
-static void an_environment_starts_with_a_default_path(void **state)
-{
-    (void)state;
-    struct wfe_step_config config = minimal_config();
-    static const char *const expected[] = {
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
-    char **env = wfe_spec_env(NULL, NULL, &config);
-    assert_env(env, expected);
-    wfe_spec_env_free(env);
-    char *none[] = {NULL};
-    struct wfe_image_config image = {.env = none, .entrypoint = none, .cmd = none};
-    env = wfe_spec_env(&image, NULL, &config);
-    assert_env(env, expected);
-    wfe_spec_env_free(env);
-}
-
-static void the_images_environment_replaces_the_default_path(void **state)
-{
-    (void)state;
-    char *image_env[] = {(char *)"LANG=C", (char *)"BROKEN", (char *)"=x", (char *)"E=", NULL};
-    struct wfe_image_config image = {.env = image_env};
-    struct wfe_step_config config = minimal_config();
-    static const char *const expected[] = {"LANG=C", "E=", NULL};
-    char **env = wfe_spec_env(&image, NULL, &config);
-    assert_env(env, expected);
-    wfe_spec_env_free(env);
-}
-
-static void data_then_the_steps_own_variables_win(void **state)
-{
-    (void)state;
-    char *image_env[] = {(char *)"PATH=/bin", (char *)"MODE=image", (char *)"A=1", NULL};
-    struct wfe_image_config image = {.env = image_env};
-    WFE_JSON cJSON *data = cJSON_Parse("{\"mode\":\"data\",\"svc_port\":5432,\"list\":[1,\"b\"],"
-                                       "\"none\":null,\"yes\":true,\"obj\":{\"a\": 1.5},"
-                                       "\"\":1,\"x=y\":2,\"build.stdout\":\"out\\n\"}");
-    struct wfe_step_pair pairs[] = {
-        {(char *)"A", (char *)"2"}, {(char *)"SVC_PORT", (char *)"1"}, {(char *)"low", (char *)""}};
-    struct wfe_step_config config = minimal_config();
-    config.env = pairs;
-    config.env_count = 3;
-    static const char *const expected[] = {"PATH=/bin", "MODE=data", "A=2", "SVC_PORT=1",
-        "LIST=[1,\"b\"]", "NONE=null", "YES=true", "OBJ={\"a\":1.5}", "BUILD.STDOUT=out\n",
-        "low=", NULL};
-    char **env = wfe_spec_env(&image, data, &config);
-    assert_env(env, expected);
-    wfe_spec_env_free(env);
-}
-
-static void a_name_that_begins_like_another_is_another(void **state)
-{
-    (void)state;
-    char *image_env[] = {(char *)"AB=1", (char *)"A=2", (char *)"ABC=3", NULL};
-    struct wfe_image_config image = {.env = image_env};
-    struct wfe_step_pair pair = {(char *)"AB", (char *)"4"};
-    struct wfe_step_config config = minimal_config();
-    config.env = &pair;
-    config.env_count = 1;
-    static const char *const expected[] = {"AB=4", "A=2", "ABC=3", NULL};
-    char **env = wfe_spec_env(&image, NULL, &config);
-    assert_env(env, expected);
-    wfe_spec_env_free(env);
-}
-
-static void many_data_members_each_become_one_variable(void **state)
-{
-    (void)state;
-    /* Long names first, so that each shorter one passes by names that it begins. */
-    WFE_JSON cJSON *data = cJSON_CreateObject();
-    for (int i = 9999; i >= 0; i--) {
-        char name[32];
-        snprintf(name, sizeof name, "%s%d", i % 2 ? "key" : "KEY", i / 2);
-        assert_non_null(cJSON_AddNumberToObject(data, name, i));
-    }
-    struct wfe_step_config config = minimal_config();
-    char **env = wfe_spec_env(NULL, data, &config);
-    assert_non_null(env);
-    size_t count = 0;
-    while (env[count])
-        count++;
-    assert_int_equal(count, 1 + 5000);
-    assert_string_equal(env[1], "KEY4999=9998");
-    assert_string_equal(env[5000], "KEY0=0");
-    wfe_spec_env_free(env);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -693,9 +694,10 @@ int main(void)
         cmocka_unit_test(the_environment_is_taken_over),
         cmocka_unit_test(the_steps_working_directory_wins),
         cmocka_unit_test(a_relative_working_directory_of_an_image_is_below_the_root),
-        cmocka_unit_test(a_numeric_user_and_group_are_taken_over),
-        cmocka_unit_test(a_user_name_is_refused),
+        cmocka_unit_test(the_user_has_its_groups),
         cmocka_unit_test(volumes_are_bind_mounts_after_the_default_mounts),
+        cmocka_unit_test(a_volume_inside_of_another_comes_after_it),
+        cmocka_unit_test(a_volume_is_mounted_as_it_says),
         cmocka_unit_test(neither_command_nor_run_gives_no_arguments),
         cmocka_unit_test(the_images_entrypoint_and_cmd_are_merged),
         cmocka_unit_test(the_default_mounts_are_containerds_in_its_order),
@@ -710,14 +712,11 @@ int main(void)
         cmocka_unit_test(any_user_has_all_of_a_network_of_its_own),
         cmocka_unit_test(files_are_mounted_read_only_and_before_volumes),
         cmocka_unit_test(limits_are_written_as_whole_numbers),
+        cmocka_unit_test(swap_is_limited_where_it_can_be),
+        cmocka_unit_test(processes_and_open_files_are_limited),
         cmocka_unit_test(limits_that_no_kernel_takes_are_refused),
         cmocka_unit_test(the_cgroup_and_the_host_name_come_from_the_container_id),
         cmocka_unit_test(every_required_field_is_there),
-        cmocka_unit_test(an_environment_starts_with_a_default_path),
-        cmocka_unit_test(the_images_environment_replaces_the_default_path),
-        cmocka_unit_test(data_then_the_steps_own_variables_win),
-        cmocka_unit_test(a_name_that_begins_like_another_is_another),
-        cmocka_unit_test(many_data_members_each_become_one_variable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,6 +48,9 @@ static void a_minimal_config_has_the_references_defaults(void **context)
     assert_int_equal(config->cap_drop, 0);
     assert_false(config->read_only);
     assert_false(config->new_privileges);
+    assert_int_equal(config->pids, 0);
+    assert_int_equal(config->nofile, 0);
+    assert_int_equal(config->shm_bytes, 0);
 }
 
 static void every_field_is_read(void **context)
@@ -82,6 +85,9 @@ static void every_field_is_read(void **context)
                                "  cap_drop: [ALL]\n"
                                "  read_only: true\n"
                                "  no_new_privileges: false\n"
+                               "  pids: 64\n"
+                               "  nofile: 4096\n"
+                               "  shm_size: 1g\n"
                                "inputs: [{name: x, path: y}]\n"
                                "outputs: [{name: x, json_path: y}]\n");
     const struct wfe_step_config *config = only_config(workflow);
@@ -135,6 +141,36 @@ static void every_field_is_read(void **context)
     assert_int_equal(config->cap_drop, (UINT64_C(1) << 41) - 1);
     assert_true(config->read_only);
     assert_true(config->new_privileges);
+    assert_int_equal(config->pids, 64);
+    assert_int_equal(config->nofile, 4096);
+    assert_int_equal(config->shm_bytes, 1024 * 1024 * 1024);
+}
+
+static void a_volume_has_its_types_fields(void **context)
+{
+    (void)context;
+    WORKFLOW *workflow =
+        parse("image: a\n"
+              "volumes:\n"
+              "  - {source: /s, target: /a, rbind: false, propagation: rslave}\n"
+              "  - {type: bind, source: /s, target: /b, rbind: true}\n"
+              "  - {type: tmpfs, target: /c, size: 16m, mode: 0750, readonly: true}\n"
+              "  - {type: tmpfs, target: /d, source: ~, size: ~, mode: '1777'}\n");
+    const struct wfe_step_config *config = only_config(workflow);
+    const struct wfe_step_volume *volumes = config->volumes;
+    assert_int_equal(config->volume_count, 4);
+    assert_int_equal(volumes[0].type, WFE_VOLUME_BIND);
+    assert_true(volumes[0].shallow);
+    assert_int_equal(volumes[0].propagation, WFE_PROPAGATION_RSLAVE);
+    assert_false(volumes[1].shallow);
+    assert_int_equal(volumes[1].propagation, WFE_PROPAGATION_RPRIVATE);
+    assert_int_equal(volumes[2].type, WFE_VOLUME_TMPFS);
+    assert_null(volumes[2].source);
+    assert_int_equal(volumes[2].size_bytes, 16 * 1024 * 1024);
+    assert_int_equal(volumes[2].mode, 0750);
+    assert_true(volumes[2].readonly);
+    assert_int_equal(volumes[3].size_bytes, 0);
+    assert_int_equal(volumes[3].mode, 01777);
 }
 
 static void a_json_config_is_read_like_a_yaml_one(void **context)
@@ -157,12 +193,14 @@ static void a_null_field_is_not_given(void **context)
         " user: ~, network: ~, memory: ~, cpu: ~, pull: ~, containerd_addr: ~, cli: ~,"
         " tls: {ca: ~}, registry_auth: {h: ~}, inputs: {x: ~, y: /y}, timeout_ms: ~,"
         " timeout: 1s, output_limit: ~, grace: ~, seccomp: ~, apparmor: ~, cap_add: ~, cap_drop: ~,"
-        " read_only: ~, no_new_privileges: ~}");
+        " read_only: ~, no_new_privileges: ~, pids: ~, nofile: ~, shm_size: ~}");
     const struct wfe_step_config *config = only_config(workflow);
     assert_null(config->command);
     assert_null(config->run);
-    assert_int_equal(config->env_count, 1);
-    assert_string_equal(config->env[0].name, "B");
+    assert_int_equal(config->env_count, 2);
+    assert_string_equal(config->env[0].name, "A");
+    assert_null(config->env[0].value);
+    assert_string_equal(config->env[1].name, "B");
     assert_string_equal(config->user, "65534:65534");
     assert_int_equal(config->registry_auth_count, 0);
     assert_int_equal(config->input_count, 1);
@@ -406,6 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_minimal_config_has_the_references_defaults),
         cmocka_unit_test(every_field_is_read),
+        cmocka_unit_test(a_volume_has_its_types_fields),
         cmocka_unit_test(a_json_config_is_read_like_a_yaml_one),
         cmocka_unit_test(a_null_field_is_not_given),
         cmocka_unit_test(a_timeout_of_zero_is_refused),

@@ -146,49 +146,6 @@ static void other_numbers_of_processors_are_refused(void **context)
     assert_no_cpu("18446744073709551.616", -ERANGE);
 }
 
-static void assert_user(
-    const char *text, int expected, uint32_t expected_uid, uint32_t expected_gid)
-{
-    uint32_t uid = 1, gid = 1;
-    assert_int_equal(wfe_user_parse(text, &uid, &gid), expected);
-    assert_int_equal(uid, expected_uid);
-    assert_int_equal(gid, expected_gid);
-}
-
-static void a_user_is_uid_and_gid(void **context)
-{
-    (void)context;
-    assert_user("1000:1000", 0, 1000, 1000);
-    assert_user("1000:2000", 0, 1000, 2000);
-}
-
-static void the_root_user_is_zero(void **context)
-{
-    (void)context;
-    assert_user("0:0", 0, 0, 0);
-}
-
-static void the_default_user_is_nobody(void **context)
-{
-    (void)context;
-    assert_user(WFE_STEP_DEFAULT_USER, 0, 65534, 65534);
-}
-
-static void a_user_without_a_group_has_group_zero(void **context)
-{
-    (void)context;
-    assert_user("1000", 0, 1000, 0);
-}
-
-static void an_invalid_user_falls_back_to_nobody(void **context)
-{
-    (void)context;
-    static const char *const texts[] = {"", "abc", "abc:1", "1:abc", ":", "1:", ":1", "1:2:3", "-1",
-        " 1", "1 ", "4294967295", "0:4294967295", "18446744073709551616:0", "0x0:0x0"};
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
-        assert_user(texts[i], -EINVAL, 65534, 65534);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,11 +157,6 @@ int main(void)
         cmocka_unit_test(sizes_that_overflow_are_refused),
         cmocka_unit_test(processors_are_counted_in_thousandths),
         cmocka_unit_test(other_numbers_of_processors_are_refused),
-        cmocka_unit_test(a_user_is_uid_and_gid),
-        cmocka_unit_test(the_root_user_is_zero),
-        cmocka_unit_test(the_default_user_is_nobody),
-        cmocka_unit_test(a_user_without_a_group_has_group_zero),
-        cmocka_unit_test(an_invalid_user_falls_back_to_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

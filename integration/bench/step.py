@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a step costs: `true` in busybox against `ctr run --rm`, and a 1 MB artifact as input."""
+"""What a step costs: `true` in busybox against `ctr run --rm`, its confinement, and a 1 MB artifact as
+input."""
 
 import collections
 import itertools
@@ -87,6 +88,20 @@ def measure_input(lab, report, runs):
                   median(second) - base, 15, "ms")
 
 
+def measure_confinement(lab, report, runs):
+    """What the seccomp profile costs: its way to the runtime, and the filter made of it."""
+    def run_of(name, document):
+        step = write_document(lab, name, document)
+        return lambda: lab.time_ms([lab.executor, "run", "--progress", "none", step])
+
+    confined_ms, open_ms = map(median, interleave(
+        runs, run_of("confined.json", TRUE),
+        run_of("unconfined.json", {**TRUE, "seccomp": "unconfined"})))
+    report.figure("true: confinement", f"with {confined_ms:.1f} ms, without {open_ms:.1f} ms",
+                  confined_ms - open_ms, 10, "ms")
+
+
 def measure(lab, report, runs):
     measure_true(lab, report, runs)
+    measure_confinement(lab, report, runs)
     measure_input(lab, report, runs)

@@ -16,6 +16,7 @@ import re
 import sys
 
 THEIRS = "/usr/share/gocode/src/github.com/containerd/containerd/api"
+CGROUPS = pathlib.Path("/usr/share/gocode/src/github.com/containerd/cgroups")
 GOOGLE = (
     "/usr/include/google/protobuf",
     "/usr/share/gocode/src/github.com/gogo/googleapis/google/rpc",
@@ -280,11 +281,12 @@ def main():
     arguments.add_argument("--theirs", type=pathlib.Path, default=pathlib.Path(THEIRS))
     options = arguments.parse_args()
 
-    folders = [options.theirs, *map(pathlib.Path, GOOGLE)]
+    folders = [options.theirs, CGROUPS, *map(pathlib.Path, GOOGLE)]
     for folder in folders:
         if not folder.is_dir():
             print(f"skipped: {folder} is not there (apt-get install "
-                  "golang-github-containerd-containerd-dev golang-github-gogo-googleapis-dev "
+                  "golang-github-containerd-containerd-dev "
+                  "golang-github-containerd-cgroups-dev golang-github-gogo-googleapis-dev "
                   "libprotobuf-dev)")  # fmt: skip
             return 77
     google = [
@@ -295,7 +297,7 @@ def main():
     ]
     containerd = [
         path
-        for path in sorted(options.theirs.rglob("*.proto"))
+        for path in sorted([*options.theirs.rglob("*.proto"), *CGROUPS.rglob("*.proto")])
         # ttrpc defines the events service once more, under another package, for shims.
         if "ttrpc" not in path.parts
     ]
