@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """A registry on a loopback port of its own (Debian's docker-registry), and images for it."""
 
+import base64
 import gzip
 import hashlib
+import http.server
 import io
 import json
 import os
@@ -10,7 +12,9 @@ import signal
 import socket
 import subprocess
 import tarfile
+import threading
 import time
+import urllib.parse
 
 
 def free_port():
@@ -38,23 +42,24 @@ def make_certificates(folder, names=("localhost",)):
 
 
 class Registry:
-    """docker-registry, with files below `folder`, until stop(). `auth` and `http` are parts of its
-    configuration (JSON is YAML)."""
+    """docker-registry, with files below `folder`, until stop(). `auth` is a part of its
+    configuration, `tls` a folder of make_certificates()."""
 
     def __init__(self, folder, auth=None, tls=None):
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
         self.tls = tls
         os.makedirs(folder)
-        http = {"addr": self.host, "secret": "test", "relativeurls": True}
+        listen = {"addr": self.host, "secret": "test", "relativeurls": True}
         if tls:
-            http["tls"] = {"certificate": os.path.join(tls, "server.crt"),
-                           "key": os.path.join(tls, "server.key")}
+            listen["tls"] = {"certificate": os.path.join(tls, "server.crt"),
+                             "key": os.path.join(tls, "server.key")}
+        # JSON is YAML.
         configuration = {
             "version": 0.1, "log": {"level": "error", "accesslog": {"disabled": True}},
             "storage": {"filesystem": {"rootdirectory": os.path.join(folder, "data")},
                         "delete": {"enabled": True}},
-            "http": http,
+            "http": listen,
         }
         if auth:
             configuration["auth"] = auth
@@ -167,3 +172,82 @@ def finish_layout(layout, manifests, tag="latest", as_index=False):
     top.pop("platform", None)
     with open(os.path.join(layout, "index.json"), "w", encoding="utf-8") as file:
         json.dump({"schemaVersion": 2, "manifests": [top]}, file)
+
+
+class TokenServer:
+    """Issues tokens for a registry whose `auth` is .auth, to the given user or to nobody in particular.
+
+    `asked` are (method, path, headers, body) of the requests in their order."""
+
+    def __init__(self, folder, user=None, refresh_token=None, lifetime_s=60):
+        self.user = user
+        self.refresh_token = refresh_token
+        self.lifetime_s = lifetime_s
+        self.asked = []
+        make_certificates(folder)
+        self.key = os.path.join(folder, "ca.key")
+        with open(os.path.join(folder, "ca.crt"), encoding="utf-8") as file:
+            self.certificate = "".join(file.read().split("\n")[1:-2])
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                server.asked.append((self.command, self.path, dict(self.headers), body.decode()))
+                status, answer = server.answer(self)
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/token"
+        self.auth = {"token": {"realm": self.url, "service": "test-registry",
+                               "issuer": "test-issuer",
+                               "rootcertbundle": os.path.join(folder, "ca.crt")}}
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def answer(self, handler):
+        query = urllib.parse.urlsplit(handler.path).query
+        if handler.command == "POST":
+            query = self.asked[-1][3]
+        fields = urllib.parse.parse_qs(query)
+        if handler.command == "POST":
+            if fields.get("refresh_token") != [self.refresh_token]:
+                return 401, {}
+        elif self.user:
+            expected = "Basic " + base64.b64encode(self.user.encode()).decode()
+            if handler.headers.get("Authorization") != expected:
+                return 401, {}
+        access = []
+        for scope in fields.get("scope", []):
+            kind, name, actions = scope.split(":")
+            access.append({"type": kind, "name": name, "actions": actions.split(",")})
+        key = "access_token" if handler.command == "POST" else "token"
+        return 200, {key: self.token(access), "expires_in": self.lifetime_s}
+
+    def token(self, access):
+        """A JSON Web Token (RFC 7519), signed as the registry wants it (RS256)."""
+        def encode(value):
+            data = value if isinstance(value, bytes) else json.dumps(value).encode()
+            return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+        now = int(time.time())
+        head = {"typ": "JWT", "alg": "RS256", "x5c": [self.certificate]}
+        claims = {"iss": "test-issuer", "sub": "someone", "aud": "test-registry",
+                  "iat": now - 60, "nbf": now - 60, "exp": now + self.lifetime_s,
+                  "jti": str(now), "access": access}
+        text = encode(head) + b"." + encode(claims)
+        signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", self.key], input=text,
+                                   check=True, stdout=subprocess.PIPE).stdout
+        return (text + b"." + encode(signature)).decode()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Images from a registry: what `pull` brings in, and that containerd takes it for its own."""
 
+import base64
+import json
 import os
 import re
 import signal
 import subprocess
 import threading
 import time
+import urllib.parse
 
 from harness import IMAGE, IntegrationTest
-from registry import Registry, add_image, finish_layout, start_layout
+from registry import (Registry, TokenServer, add_image, finish_layout, make_certificates,
+                      start_layout)
 from registry_proxy import Proxy
 
 
@@ -324,7 +328,246 @@ class BasicAuth(PullTest):
             self.registry.host: {"username": "ann", "password": "pass:word"}}})
         self.assertEqual(data["unknown.stdout"], "works\n")
 
+    def docker_config(self, config):
+        return self.write(".docker/config.json", json.dumps(config))
+
+    def test_what_docker_login_has_kept_is_used(self):
+        pair = base64.b64encode(b"ann:pass:word").decode()
+        self.docker_config({"auths": {self.registry.host: {"auth": pair}}})
+        self.pull(self.name)
+        self.assert_image_works(self.name)
+
+    def test_docker_config_says_where_that_is(self):
+        self.write("elsewhere/config.json", json.dumps({"auths": {
+            f"https://{self.registry.host}/v1/": {"username": "ann", "password": "pass:word"}}}))
+        self.pull(self.name, env={"DOCKER_CONFIG": self.path("elsewhere")})
+
+    def helper(self, script):
+        self.write("bin/docker-credential-test", "#!/bin/sh\n" + script, 0o755)
+        self.docker_config({"credHelpers": {self.registry.host: "test"}})
+        return {"PATH": self.path("bin") + ":" + os.environ["PATH"]}
+
+    def test_a_credential_helper_is_asked(self):
+        environment = self.helper(
+            f'test "$1" = get && read -r server || test "$server" = {self.registry.host} && '
+            'echo "{\\"Username\\":\\"ann\\",\\"Secret\\":\\"pass:word\\"}"\n')
+        self.pull(self.name, env=environment)
+        self.assert_image_works(self.name)
+
+    def test_a_credential_helper_may_know_nothing(self):
+        environment = self.helper("echo credentials not found in native keychain; exit 1\n")
+        self.assertIn("team/box needs credentials", self.refused(self.name, env=environment))
+
+    def test_a_credential_helper_that_fails_is_named(self):
+        environment = self.helper("echo the keychain is locked; exit 1\n")
+        self.assertIn("docker-credential-test: it failed: the keychain is locked",
+                      self.refused(self.name, env=environment))
+        environment["PATH"] = "/usr/bin:/bin:/usr/sbin:/sbin"
+        self.assertIn("docker-credential-test: it can't be started",
+                      self.refused(self.name, env=environment))
+
+    def test_a_broken_docker_config_is_named(self):
+        path = self.write(".docker/config.json", "{")
+        self.assertIn(path, self.refused(self.name))
+
     def test_wrong_credentials_are_told(self):
         message = self.refused("-u", "ann:wrong", self.name)
         self.assertIn("the credentials are refused (401)", message)
         self.assertNotIn("wrong", message)
+
+
+class TokenAuth(PullTest):
+    """A registry whose tokens come from another server."""
+
+    user = None
+    refresh_token = None
+
+    def setUp(self):
+        self.tokens = None
+        super().setUp()
+
+    def start_registry(self, name, **options):
+        self.tokens = TokenServer(self.path("tokens"))
+        self.addCleanup(self.tokens.close)
+        registry = super().start_registry(name, auth=self.tokens.auth, **options)
+        registry.push(f"oci:{self.session.image_dir}:latest", "team/box:1")
+        self.tokens.asked.clear()
+        self.tokens.user = self.user
+        self.tokens.refresh_token = self.refresh_token
+        return registry
+
+    def name_at_registry(self):
+        return f"{self.registry.host}/team/box:1"
+
+
+class AnonymousToken(TokenAuth):
+    def test_a_token_is_fetched_once_without_credentials(self):
+        name = self.name_at_registry()
+        self.pull(name)
+        self.assert_image_works(name)
+        self.assertEqual(len(self.tokens.asked), 1)
+        _, path, headers, _ = self.tokens.asked[0]
+        self.assertNotIn("Authorization", headers)
+        fields = urllib.parse.parse_qs(urllib.parse.urlsplit(path).query)
+        self.assertEqual(fields["service"], ["test-registry"])
+        self.assertEqual(fields["scope"], ["repository:team/box:pull"])
+
+    def test_a_token_that_runs_out_is_renewed(self):
+        """The proxy forgets the first token after the manifest."""
+        first = []
+
+        def forget(handler):
+            token = handler.headers.get("Authorization")
+            if token and "/manifests/" in handler.path:
+                first.append(token)
+            if token in first and "/blobs/" in handler.path:
+                return handler.answer(401, {
+                    "WWW-Authenticate": f'Bearer realm="{self.tokens.url}",service="test-registry",'
+                                        'scope="repository:team/box:pull"'})
+            return False
+
+        original = self.tokens.token
+        self.tokens.token = lambda access: (time.sleep(1.1), original(access))[1]
+        self.proxy.fault = forget
+        self.pull(f"{self.proxy.host}/team/box:1")
+        self.assertEqual(len(self.tokens.asked), 2)
+
+    def test_a_token_server_that_is_broken_is_named(self):
+        self.tokens.answer = lambda _: (200, {"token": "two words"})
+        message = self.refused(self.name_at_registry())
+        self.assertIn(f"token server {self.tokens.url}: its answer holds no usable token", message)
+
+
+class TokenForUser(TokenAuth):
+    user = "ann:pass:word"
+
+    def test_the_token_server_gets_the_credentials_and_the_registry_does_not(self):
+        name = f"{self.proxy.host}/team/box:1"
+        self.pull("--creds", self.user, name)
+        self.assert_image_works(name)
+        for _, _, headers in self.proxy.requests:
+            self.assertNotIn("Basic", headers.get("Authorization", ""))
+
+    def test_without_and_with_wrong_credentials(self):
+        name = self.name_at_registry()
+        self.assertIn("no token without credentials (401)", self.refused(name))
+        message = self.refused("--creds", "ann:wrong", name)
+        self.assertIn("the credentials are refused (401)", message)
+
+
+class IdentityToken(TokenAuth):
+    user = "nobody:nothing"
+    refresh_token = "refresh&me"
+
+    def test_it_is_exchanged_for_a_token(self):
+        name = self.name_at_registry()
+        self.write(".docker/config.json", json.dumps({"auths": {
+            self.registry.host: {"identitytoken": self.refresh_token}}}))
+        self.pull(name)
+        self.assert_image_works(name)
+        self.assertEqual(self.tokens.asked[0][0], "POST")
+
+
+class Tls(PullTest):
+    """A registry behind TLS, with a certificate of a CA of its own."""
+
+    def start_registry(self, name, **options):
+        make_certificates(self.path("certificates"))
+        return super().start_registry(name, tls=self.path("certificates"), **options)
+
+    def setUp(self):
+        super().setUp()
+        self.registry.push(f"oci:{self.session.image_dir}:latest", "team/box:1")
+        self.name = f"{self.registry.host}/team/box:1"
+
+    def hosts(self, name, text):
+        self.write(f"hosts/{name}/hosts.toml", text)
+        return ("--hosts-dir", self.path("hosts"))
+
+    def test_a_ca_of_hosts_toml_is_trusted(self):
+        options = self.hosts(self.registry.host, f"""
+            server = "https://{self.registry.host}"
+            ca = "{self.path("certificates", "ca.crt")}"
+        """)
+        self.pull(*options, self.name)
+        self.assert_image_works(self.name)
+
+    def test_a_ca_that_nobody_trusts_is_refused(self):
+        message = self.refused(self.name)
+        self.assertIn(f"https://{self.registry.host}", message)
+        self.assertIn("certificate", message)
+
+    def test_verification_can_be_left_out(self):
+        options = self.hosts(self.registry.host, "skip_verify = true")
+        self.pull(*options, self.name)
+
+    def test_a_mirror_is_asked_first_and_told_the_registrys_name(self):
+        options = self.hosts("registry.invalid", f"""
+            server = "https://registry.invalid"
+            [host."https://localhost:{self.registry.port}"]
+            ca = "{self.path("certificates", "ca.crt")}"
+        """)
+        self.pull(*options, "registry.invalid/team/box:1")
+        self.assert_image_works("registry.invalid/team/box:1")
+
+    def test_the_directory_of_all_hosts_counts_for_steps_too(self):
+        options = self.hosts("_default", f"""
+            [host."https://{self.registry.host}"]
+            ca = ["{self.path("certificates", "ca.crt")}"]
+        """)
+        data = self.succeed({"image": "registry.invalid/team/box:1", "run": "echo works"},
+                            options=options)
+        self.assertEqual(data["unknown.stdout"], "works\n")
+
+    def test_a_wrong_hosts_toml_is_named(self):
+        options = self.hosts("registry.invalid", "server = \"ftp://x\"")
+        self.assertIn("hosts/registry.invalid/hosts.toml: 'ftp://x': expected http://",
+                      self.refused(*options, "registry.invalid/team/box:1"))
+
+
+class Mirrors(PullTest):
+    """Mirrors without TLS."""
+
+    def hosts(self, *mirrors, server):
+        text = f'server = "http://{server}"\n'
+        for host, extra in mirrors:
+            text += f'[host."http://{host}"]\n{extra}\n'
+        self.write("hosts/registry.invalid/hosts.toml", text)
+        return ("--hosts-dir", self.path("hosts"))
+
+    def test_a_mirror_that_lacks_it_or_is_down_is_passed_over(self):
+        self.push_busybox()
+        empty = self.start_proxy(self.registry, lambda handler: handler.answer(404))
+        closed = self.start_proxy(self.registry)
+        closed.close()
+        options = self.hosts((closed.host, ""), (empty.host, ""), server=self.proxy.host)
+        self.pull(*options, "registry.invalid/team/box:1")
+        self.assert_image_works("registry.invalid/team/box:1")
+        self.assertEqual(len(empty.requests), 3)
+        self.assertIn("ns=registry.invalid", empty.requests[0][1])
+        self.assertNotIn("ns=", self.proxy.requests[0][1])
+
+    def test_capabilities_are_heeded(self):
+        self.push_busybox()
+        pulls = self.start_proxy(self.registry)
+        options = self.hosts((pulls.host, 'capabilities = ["pull"]'), server=self.proxy.host)
+        self.pull(*options, "registry.invalid/team/box:1")
+        self.assertEqual(pulls.paths("/manifests/"), [])
+        self.assertEqual(len(pulls.paths("/blobs/")), 2)
+        self.assertEqual(self.proxy.paths("/blobs/"), [])
+
+    def test_credentials_are_the_hosts_own(self):
+        self.push_busybox()
+        wants = self.start_proxy(self.registry, lambda handler: handler.answer(
+            401, {"WWW-Authenticate": 'Basic realm="x"'}))
+        options = self.hosts((wants.host, ""), server=self.proxy.host)
+        self.pull(*options, "--creds", "ann:secret", "registry.invalid/team/box:1")
+        for _, _, headers in wants.requests:
+            self.assertNotIn("Authorization", headers)
+
+    def test_when_all_fail_each_is_named(self):
+        empty = self.start_proxy(self.registry, lambda handler: handler.answer(404))
+        options = self.hosts((empty.host, ""), server=self.proxy.host)
+        message = self.refused(*options, "registry.invalid/team/none:1")
+        for host in (empty.host, self.proxy.host):
+            self.assertIn(f"http://{host}/v2: there is no team/none with the tag '1' (404)", message)
