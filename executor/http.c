@@ -5,7 +5,9 @@
 #include <ctype.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -234,8 +236,12 @@ static void set_request(struct exchange *exchange, struct curl_slist *headers)
         curl.easy_setopt(easy, CURLOPT_NOBODY, 1L);
     if (request->form)
         curl.easy_setopt(easy, CURLOPT_POSTFIELDS, request->form);
-    if (request->offset_bytes > 0)
-        curl.easy_setopt(easy, CURLOPT_RESUME_FROM_LARGE, (curl_off_t)request->offset_bytes);
+    if (request->offset_bytes > 0) {
+        /* Not RESUME_FROM, with which a server that sends all of it would be an error. */
+        char range[32];
+        snprintf(range, sizeof range, "%" PRIu64 "-", request->offset_bytes);
+        curl.easy_setopt(easy, CURLOPT_RANGE, range);
+    }
     set_tls(easy, request->tls);
 }
 

@@ -381,6 +381,8 @@ static int try_until_done(struct visit *visit, struct wfe_error *err)
     for (;;) {
         struct wfe_error failure = WFE_ERROR_INIT;
         int r = ask(visit, &failure);
+        if (visit->response.status != 0 && visit->response.status != 400)
+            visit->state->answered = true;
         if (r == 0)
             r = judge_status(visit, &failure);
         if (stream->done_bytes > before_bytes)
@@ -439,9 +441,7 @@ static int visit_endpoint(struct wfe_registry *registry, size_t at,
     bool protocol_failed = visit.response.status == 400 ||
                            (visit.response.status == 0 && (r == -ECONNRESET || r == -EPROTO));
     *ret_wants_tls = r < 0 && is_probe(&visit) && protocol_failed;
-    if (!protocol_failed && visit.response.status != 0)
-        visit.state->answered = true;
-    else if (visit.endpoint->mirror)
+    if (visit.endpoint->mirror && visit.response.status == 0)
         visit.state->down = true;
     if (r < 0 && r != -ECANCELED)
         wfe_error_prefix(&failure, "%.100s", visit.endpoint->base);

@@ -138,17 +138,19 @@ def start_layout(layout):
         json.dump({"imageLayoutVersion": "1.0.0"}, file)
 
 
-def add_image(layout, layers, platform=("linux", "amd64"), command=("sh",)):
-    """An image of [(entries, compression)] into a layout; returns its manifest's descriptor."""
+def add_image(layout, layers, platform=("linux", "amd64"), foreign=None):
+    """An image of [(entries, compression)] into a layout; returns its manifest's descriptor.
+    foreign: the index of a layer that may not be handed out."""
     blobs, diff_ids = [], []
-    for entries, compress in layers:
+    for number, (entries, compress) in enumerate(layers):
         data, diff_id = make_layer(entries, compress)
+        kind = "layer.nondistributable" if number == foreign else "layer"
         suffix = "" if compress is None else "+" + compress
-        blobs.append({"mediaType": "application/vnd.oci.image.layer.v1.tar" + suffix,
+        blobs.append({"mediaType": f"application/vnd.oci.image.{kind}.v1.tar{suffix}",
                       **write_blob(layout, data)})
         diff_ids.append(diff_id)
     config = json.dumps({
-        "os": platform[0], "architecture": platform[1], "config": {"Cmd": list(command)},
+        "os": platform[0], "architecture": platform[1], "config": {"Cmd": ["sh"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids}}).encode()
     manifest = json.dumps({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
