@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 
 #include "libcommon/buffer.h"
@@ -213,6 +214,17 @@ static void set_tls(CURL *easy, const struct wfe_http_tls *tls)
     }
 }
 
+/* A proxy elsewhere knows nothing of what listens here. */
+static void set_proxy(CURL *easy, const char *url)
+{
+    const char *authority = strstr(url, "://");
+    char host[256] = "";
+    if (authority)
+        copy_value(host, sizeof host, authority + 3, strcspn(authority + 3, "/?#"));
+    if (wfe_http_is_loopback(host))
+        curl.easy_setopt(easy, CURLOPT_NOPROXY, "*");
+}
+
 static void set_request(struct exchange *exchange, struct curl_slist *headers)
 {
     CURL *easy = exchange->http->easy;
@@ -242,6 +254,7 @@ static void set_request(struct exchange *exchange, struct curl_slist *headers)
         snprintf(range, sizeof range, "%" PRIu64 "-", request->offset_bytes);
         curl.easy_setopt(easy, CURLOPT_RANGE, range);
     }
+    set_proxy(easy, request->url);
     set_tls(easy, request->tls);
 }
 
@@ -394,4 +407,19 @@ bool wfe_http_same_origin(const char *a, const char *b)
 {
     size_t length = origin_length(a);
     return length > 0 && length == origin_length(b) && strncasecmp(a, b, length) == 0;
+}
+
+bool wfe_http_is_loopback(const char *host)
+{
+    if (host[0] == '[')
+        return strncmp(host, "[::1]", 5) == 0 && (host[5] == '\0' || host[5] == ':');
+    char name[64];
+    size_t length = strcspn(host, ":");
+    if (length >= sizeof name)
+        return false;
+    memcpy(name, host, length);
+    name[length] = '\0';
+    struct in_addr address;
+    return strcasecmp(name, "localhost") == 0 ||
+           (inet_pton(AF_INET, name, &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
 }

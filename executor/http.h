@@ -7,7 +7,8 @@
  * image is there must not wait for the loader to find the many libraries that libcurl stands on.
  *
  * A request follows no redirect and is not repeated: both are the caller's to decide. Proxies are
- * taken from the environment (http_proxy, HTTPS_PROXY, NO_PROXY), as curl(1) does.
+ * taken from the environment (http_proxy, HTTPS_PROXY, NO_PROXY), as curl(1) does, but not for this
+ * machine.
  *
  * Threads: a client belongs to one thread at a time; it keeps its connections for the next request.
  */
@@ -72,5 +73,8 @@ void wfe_http_response_done(struct wfe_http_response *response);
 
 /* Whether two URLs have the same scheme, host and port. */
 bool wfe_http_same_origin(const char *a, const char *b);
+
+/* Whether host, with or without a port, is this machine: localhost, 127.0.0.0/8, [::1]. */
+bool wfe_http_is_loopback(const char *host);
 
 #endif

@@ -11,7 +11,6 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
-#include "executor/registry_hosts.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 
@@ -241,7 +240,7 @@ static int check_realm(const char *realm, const char *url, struct wfe_error *err
             err, WFE_ERROR_SYSTEM, EPROTO, "its token server '%.200s' is no http(s) URL", realm);
     memcpy(host, authority, length);
     host[length] = '\0';
-    if (http && strncmp(url, "https://", 8) == 0 && !wfe_registry_is_loopback(host))
+    if (http && strncmp(url, "https://", 8) == 0 && !wfe_http_is_loopback(host))
         return wfe_error_set(err, WFE_ERROR_SYSTEM, EPROTO,
             "its token server %.200s is without TLS, which the registry itself has", realm);
     return 0;

@@ -5,9 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
-
-#include <arpa/inet.h>
 
 #include "executor/toml.h"
 #include "libcommon/buffer.h"
@@ -15,21 +12,6 @@
 #include "libcommon/file.h"
 
 #define CERTIFICATES_MAX_BYTES (4 * 1024 * 1024)
-
-bool wfe_registry_is_loopback(const char *host)
-{
-    if (host[0] == '[')
-        return strncmp(host, "[::1]", 5) == 0 && (host[5] == '\0' || host[5] == ':');
-    char name[64];
-    size_t length = strcspn(host, ":");
-    if (length >= sizeof name)
-        return false;
-    memcpy(name, host, length);
-    name[length] = '\0';
-    struct in_addr address;
-    return strcasecmp(name, "localhost") == 0 ||
-           (inet_pton(AF_INET, name, &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
-}
 
 static void endpoint_done(struct wfe_registry_endpoint *endpoint)
 {
@@ -80,7 +62,7 @@ static int add_url(struct endpoint_list *list, const char *scheme, const char *a
 /* The registry itself, without a word of configuration. */
 static int add_default(struct endpoint_list *list, const char *host, struct wfe_error *err)
 {
-    if (!wfe_registry_is_loopback(host))
+    if (!wfe_http_is_loopback(host))
         return add_url(list, "https",
             strcmp(host, "docker.io") == 0 ? "registry-1.docker.io" : host, host, err);
     int r = add_url(list, "http", host, host, err);

@@ -47,7 +47,4 @@ int wfe_registry_endpoints_load(const char *host, const char *directory,
     struct wfe_registry_endpoint **ret, size_t *ret_count, struct wfe_error *err);
 void wfe_registry_endpoints_free(struct wfe_registry_endpoint *endpoints, size_t count);
 
-/* Whether host, with or without a port, is this machine: localhost, 127.0.0.0/8, [::1]. */
-bool wfe_registry_is_loopback(const char *host);
-
 #endif

@@ -24,7 +24,7 @@
 struct endpoint_state {
     char *authorization;   /* NULL: none was asked for */
     _Atomic bool answered; /* it speaks our protocol */
-    _Atomic bool down;     /* a mirror that is not worth another try */
+    _Atomic bool down;     /* it is not worth another try */
 };
 
 struct wfe_registry {
@@ -441,6 +441,8 @@ static int visit_endpoint(struct wfe_registry *registry, size_t at,
     bool protocol_failed = visit.response.status == 400 ||
                            (visit.response.status == 0 && (r == -ECONNRESET || r == -EPROTO));
     *ret_wants_tls = r < 0 && is_probe(&visit) && protocol_failed;
+    if (*ret_wants_tls)
+        visit.state->down = true;
     if (visit.endpoint->mirror && visit.response.status == 0)
         visit.state->down = true;
     if (r < 0 && r != -ECANCELED)

@@ -45,15 +45,22 @@ class Registry:
     """docker-registry, with files below `folder`, until stop(). `auth` is a part of its
     configuration, `tls` a folder of make_certificates()."""
 
-    def __init__(self, folder, auth=None, tls=None):
+    def __init__(self, folder, auth=None, tls=None, wants_client=False):
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
-        self.tls = tls
+        self.certificates = None  # a folder of what a client has to show, as skopeo wants it
         os.makedirs(folder)
         listen = {"addr": self.host, "secret": "test", "relativeurls": True}
         if tls:
             listen["tls"] = {"certificate": os.path.join(tls, "server.crt"),
                              "key": os.path.join(tls, "server.key")}
+            if wants_client:
+                listen["tls"]["clientcas"] = [os.path.join(tls, "ca.crt")]
+                self.certificates = os.path.join(folder, "client")
+                os.mkdir(self.certificates)
+                for suffix, kept in (("cert", "server.crt"), ("key", "server.key")):
+                    os.link(os.path.join(tls, kept),
+                            os.path.join(self.certificates, "client." + suffix))
         # JSON is YAML.
         configuration = {
             "version": 0.1, "log": {"level": "error", "accesslog": {"disabled": True}},
@@ -97,6 +104,8 @@ class Registry:
                    *options]
         if creds:
             command += ["--dest-creds", creds]
+        if self.certificates:
+            command += ["--dest-cert-dir", self.certificates]
         subprocess.run([*command, source, f"docker://{self.host}/{name}"], check=True,
                        stdin=subprocess.DEVNULL)
         return f"{self.host}/{name}"

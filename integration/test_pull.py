@@ -205,6 +205,9 @@ class Pull(PullTest):
         self.assertIn(f"http://{self.registry.host}/v2", message)
         self.assertIn("Failed to connect", message)
 
+    def test_a_proxy_is_not_asked_for_what_is_on_this_machine(self):
+        self.pull(self.push_busybox(), env={"http_proxy": "http://127.0.0.1:1"})
+
     def test_progress_is_plain_lines_and_the_name_alone_is_output(self):
         name = self.push_busybox()
         process = self.executor("pull", name)
@@ -468,7 +471,7 @@ class IdentityToken(TokenAuth):
         self.assertEqual(self.tokens.asked[0][0], "POST")
 
 
-class Tls(PullTest):
+class TlsTest(PullTest):
     """A registry behind TLS, with a certificate of a CA of its own."""
 
     def start_registry(self, name, **options):
@@ -484,6 +487,8 @@ class Tls(PullTest):
         self.write(f"hosts/{name}/hosts.toml", text)
         return ("--hosts-dir", self.path("hosts"))
 
+
+class Tls(TlsTest):
     def test_a_ca_of_hosts_toml_is_trusted(self):
         options = self.hosts(self.registry.host, f"""
             server = "https://{self.registry.host}"
@@ -523,6 +528,26 @@ class Tls(PullTest):
         options = self.hosts("registry.invalid", "server = \"ftp://x\"")
         self.assertIn("hosts/registry.invalid/hosts.toml: 'ftp://x': expected http://",
                       self.refused(*options, "registry.invalid/team/box:1"))
+
+
+class ClientCertificate(TlsTest):
+    """A registry that wants one of its clients, too."""
+
+    registry_options = {"wants_client": True}
+
+    def client(self):
+        return f"""
+            ca = "{self.path("certificates", "ca.crt")}"
+            client = [["{self.path("certificates", "server.crt")}",
+                       "{self.path("certificates", "server.key")}"]]
+        """
+
+    def test_one_of_hosts_toml_is_shown(self):
+        self.pull(*self.hosts(self.registry.host, self.client()), self.name)
+
+    def test_without_one_it_is_refused(self):
+        self.assertIn(f"https://{self.registry.host}/v2: ", self.refused(*self.hosts(
+            self.registry.host, self.client().split("client")[0]), self.name))
 
 
 class Mirrors(PullTest):

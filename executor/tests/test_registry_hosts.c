@@ -82,7 +82,7 @@ static void on_this_machine_plain_http_comes_first(void **state)
     static const char *const others[] = {"localhost.example.org", "128.0.0.1",
         "127.0.0.1.example.org", "[::2]:5000", "1270.0.0.1", "example.org"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        assert_false(wfe_registry_is_loopback(others[i]));
+        assert_false(wfe_http_is_loopback(others[i]));
 }
 
 static void mirrors_come_before_the_server_in_their_order(void **state)
