@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "executor/commands.h"
+#include "executor/registry_hosts.h"
 #include "executor/run.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
@@ -16,7 +17,21 @@
 
 #define BINDINGS_MAX 256
 
-enum { DATA = 1, STEP, STORE, ARTIFACT, INPUT, IO, INPUTS_AS, RESULT, RAW, PROGRESS, QUIET };
+enum {
+    DATA = 1,
+    STEP,
+    STORE,
+    ARTIFACT,
+    INPUT,
+    IO,
+    INPUTS_AS,
+    HOSTS_DIR,
+    DOWNLOADS,
+    RESULT,
+    RAW,
+    PROGRESS,
+    QUIET
+};
 
 static const struct wfe_option OPTIONS[] = {
     {"data", 'd', "FILE", "workflow data, a JSON object (- is stdin)", DATA},
@@ -27,6 +42,10 @@ static const struct wfe_option OPTIONS[] = {
     {"input", 0, "NAME=TARGET", "add or override an entry of the step's inputs", INPUT},
     {"io", 0, "KIND", "how output comes back: auto, fifo or file (default: auto)", IO},
     {"inputs-as", 0, "KIND", "how inputs go in: auto, layer or mount (default: auto)", INPUTS_AS},
+    {"hosts-dir", 0, "DIR", "registries' hosts.toml (default: " WFE_REGISTRY_HOSTS_DIRECTORY ")",
+        HOSTS_DIR},
+    {"max-concurrent-downloads", 0, "N", "layers of an image at once, 1 to 16 (default: 3)",
+        DOWNLOADS},
     {"result", 0, "FILE", "write the result there instead of stdout", RESULT},
     {"raw", 0, "DIR", "keep the raw output as DIR/STEP.stdout and .stderr", RAW},
     {"progress", 0, "KIND", "auto, plain or none (default: auto)", PROGRESS},
@@ -41,7 +60,8 @@ struct pair {
 };
 
 struct parsed {
-    const char *data_path, *step_name, *store, *result_path, *raw_directory;
+    const char *data_path, *step_name, *store, *result_path, *raw_directory, *hosts_directory;
+    unsigned max_downloads;
     struct pair artifacts[BINDINGS_MAX], inputs[BINDINGS_MAX];
     size_t artifact_count, input_count;
     bool io_given;
@@ -119,6 +139,11 @@ static int take_option(void *context, int id, const char *value, struct wfe_erro
         return take_io(parsed, value, err);
     case INPUTS_AS:
         return take_inputs_as(parsed, value, err);
+    case HOSTS_DIR:
+        parsed->hosts_directory = value;
+        return 0;
+    case DOWNLOADS:
+        return wfe_command_take_downloads(value, &parsed->max_downloads, err);
     case RESULT:
         parsed->result_path = value;
         return 0;
@@ -291,6 +316,8 @@ static int run(const struct wfe_globals *globals, struct parsed *parsed, const c
         .bindings = bindings,
         .binding_count = parsed->artifact_count,
         .raw_directory = parsed->raw_directory,
+        .hosts_directory = parsed->hosts_directory,
+        .max_downloads = parsed->max_downloads,
         .inputs_as = parsed->inputs_as,
         .io_given = parsed->io_given,
         .io = parsed->io,

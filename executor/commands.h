@@ -56,6 +56,9 @@ int wfe_command_fail(const struct wfe_command *command, const struct wfe_error *
 /* The signal that asked to stop, 0 when none did. */
 int wfe_stop_signal(void);
 
+/* The value of --max-concurrent-downloads. Errors: WFE_ERROR_INPUT. */
+int wfe_command_take_downloads(const char *value, unsigned *ret, struct wfe_error *err);
+
 /* Connect as the globals and the environment say. Errors: as wfe_connect(). */
 int wfe_command_connect(
     const struct wfe_globals *globals, struct wfe_session *ret, struct wfe_error *err);

@@ -84,7 +84,7 @@ static int read_config(const struct wfe_session *session, const struct wfe_diges
     return wfe_image_config_parse(json, length, ret, err);
 }
 
-static void top_chain(const struct wfe_image_config *config, struct wfe_digest *ret)
+void wfe_image_chain(const struct wfe_image_config *config, struct wfe_digest *ret)
 {
     *ret = config->diff_ids[0];
     for (size_t i = 1; i < config->layer_count; i++) {
@@ -103,15 +103,27 @@ static int label_unpacked(const struct wfe_session *session,
     return wfe_content_label(session, &manifest->config.digest, &label, 1, err);
 }
 
+static int unpack_layer(const struct wfe_session *session, const struct wfe_descriptor *layer,
+    const struct wfe_digest *diff_id, const struct wfe_digest *parent,
+    const struct wfe_digest *chain, struct wfe_error *err)
+{
+    int r = wfe_snapshot_apply(session, parent, layer, diff_id, chain, NULL, err);
+    if (r < 0)
+        return r;
+    const struct wfe_label uncompressed = {"containerd.io/uncompressed", diff_id->text};
+    return wfe_content_label(session, &layer->digest, &uncompressed, 1, err);
+}
+
 int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_manifest *manifest,
-    const struct wfe_image_config *config, struct wfe_digest *ret_chain_id, struct wfe_error *err)
+    const struct wfe_image_config *config, wfe_image_awaiter *await, void *await_context,
+    struct wfe_digest *ret_chain_id, struct wfe_error *err)
 {
     if (config->layer_count == 0 || manifest->layer_count != config->layer_count)
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
             "the image has %zu layers, its configuration lists %zu", manifest->layer_count,
             config->layer_count);
     struct wfe_digest chain_id;
-    top_chain(config, &chain_id);
+    wfe_image_chain(config, &chain_id);
     bool exists;
     int r = wfe_snapshot_exists(session, chain_id.text, &exists, err);
     if (r < 0)
@@ -119,14 +131,11 @@ int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_m
     if (!exists) {
         struct wfe_digest parent, chain;
         for (size_t i = 0; i < config->layer_count; i++) {
-            const struct wfe_digest *diff_id = &config->diff_ids[i];
-            wfe_digest_chain(i > 0 ? &parent : NULL, diff_id, &chain);
-            r = wfe_snapshot_apply(
-                session, i > 0 ? &parent : NULL, &manifest->layers[i], diff_id, &chain, NULL, err);
-            if (r < 0)
-                return r;
-            const struct wfe_label uncompressed = {"containerd.io/uncompressed", diff_id->text};
-            r = wfe_content_label(session, &manifest->layers[i].digest, &uncompressed, 1, err);
+            wfe_digest_chain(i > 0 ? &parent : NULL, &config->diff_ids[i], &chain);
+            r = await ? await(await_context, i, err) : 0;
+            if (r == 0)
+                r = unpack_layer(session, &manifest->layers[i], &config->diff_ids[i],
+                    i > 0 ? &parent : NULL, &chain, err);
             if (r < 0)
                 return r;
             parent = chain;

@@ -65,6 +65,13 @@ int wfe_image_config_parse(
     const char *json, size_t length, struct wfe_image_config *ret, struct wfe_error *err);
 int wfe_image_manifest_parse(
     const char *json, size_t length, struct wfe_image_manifest *ret, struct wfe_error *err);
+/* Whether manifest and configuration belong together, and run on the platform. Errors:
+ * WFE_ERROR_INPUT (ENOENT: another platform). */
+int wfe_image_check(const struct wfe_image_manifest *manifest,
+    const struct wfe_image_config *config, const struct wfe_platform *platform,
+    struct wfe_error *err);
+/* The chainID of all layers; there is one at least. */
+void wfe_image_chain(const struct wfe_image_config *config, struct wfe_digest *ret);
 /* The manifest for platform out of an image index; the best variant wins (executor/platform.h),
  * an item that names no platform is the last resort; it may be an index in the index.
  * ENOENT: none fits, the message lists what there is. */
@@ -75,6 +82,16 @@ int wfe_image_index_select(const char *json, size_t length, const struct wfe_pla
  * Allocated. Errors: WFE_ERROR_INPUT (not a reference), WFE_ERROR_INTERNAL. */
 int wfe_image_normalize(const char *reference, char **ret, struct wfe_error *err);
 
+/* The parts of a reference after normalization. */
+struct wfe_reference {
+    char host[256];       /* "docker.io", "localhost:5000" */
+    char repository[256]; /* "library/busybox" */
+    char tag[129];        /* "" for none: then there is a digest */
+    char digest[72];      /* "" for none; it decides when there is a tag as well */
+};
+/* Errors: as wfe_image_normalize(). */
+int wfe_image_split(const char *reference, struct wfe_reference *ret, struct wfe_error *err);
+
 /*
  * Find reference in the image store, as it is written, then normalized, and read what it says.
  * Errors: WFE_ERROR_INPUT (ENOENT) when it is not there: the message says how to bring it in;
@@ -84,12 +101,17 @@ int wfe_image_normalize(const char *reference, char **ret, struct wfe_error *err
 int wfe_image_find(const struct wfe_session *session, const char *reference, struct wfe_image *ret,
     struct wfe_error *err);
 
+/* Waits until the layer at an index is in the content store. Returns 0, or -errno with err set. */
+typedef int wfe_image_awaiter(void *context, size_t index, struct wfe_error *err);
+
 /*
- * Unpack the layers of an image whose blobs are in the content store, each into its chain, and
- * give the blobs the labels that keep the chains alive as long as the image. What is
- * unpacked already costs one look. The session must hold a lease. Errors: as wfe_snapshot_apply().
+ * Unpack the layers of an image, each into its chain, and give the blobs the labels that keep the
+ * chains alive as long as the image. The blobs are in the content store: all of them with `await`
+ * NULL, else each when it has returned for it. What is unpacked already costs one look, and no
+ * layer is awaited. The session must hold a lease. Errors: as wfe_snapshot_apply(), await's.
  */
 int wfe_image_unpack(const struct wfe_session *session, const struct wfe_image_manifest *manifest,
-    const struct wfe_image_config *config, struct wfe_digest *ret_chain_id, struct wfe_error *err);
+    const struct wfe_image_config *config, wfe_image_awaiter *await, void *await_context,
+    struct wfe_digest *ret_chain_id, struct wfe_error *err);
 
 #endif

@@ -448,6 +448,23 @@ int wfe_image_index_select(const char *json, size_t length, const struct wfe_pla
     return r;
 }
 
+int wfe_image_check(const struct wfe_image_manifest *manifest,
+    const struct wfe_image_config *config, const struct wfe_platform *platform,
+    struct wfe_error *err)
+{
+    if (manifest->layer_count != config->layer_count)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "the manifest has %zu layers, the configuration has %zu", manifest->layer_count,
+            config->layer_count);
+    if (wfe_platform_rank(platform, config->os, config->architecture, config->variant) == 0)
+        return wfe_error_set(err, WFE_ERROR_INPUT, ENOENT,
+            "the image is for %.60s/%.60s%s%.60s, the daemon runs on %s/%s%s%s", config->os,
+            config->architecture, config->variant ? "/" : "",
+            config->variant ? config->variant : "", platform->os, platform->architecture,
+            platform->variant[0] ? "/" : "", platform->variant);
+    return 0;
+}
+
 void wfe_image_config_done(struct wfe_image_config *config)
 {
     free_list(config->env);

@@ -3,32 +3,14 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "executor/content.h"
+#include "executor/image_write.h"
 #include "executor/import_plan.h"
-#include "images.pb-c.h"
 #include "libcommon/cleanup.h"
 
 #define READ_BYTES (256 * 1024)
-#define LABEL_KEY_BYTES 160
-
-static int upload_text(const struct wfe_session *session, const struct wfe_descriptor *descriptor,
-    const char *text, const struct wfe_label *labels, size_t label_count, struct wfe_error *err)
-{
-    WFE_CONTENT_WRITER struct wfe_content_writer *writer = NULL;
-    bool known;
-    int r = wfe_content_writer_open(session, &descriptor->digest, &writer, &known, err);
-    if (r == 0 && !known) {
-        struct wfe_sink sink = wfe_content_writer_sink(writer);
-        r = sink.write(sink.context, text, (size_t)descriptor->size_bytes, err);
-    }
-    if (r == 0)
-        r = wfe_content_writer_commit(
-            writer, &descriptor->digest, descriptor->size_bytes, labels, label_count, err);
-    return r;
-}
 
 /* All of the member into the sink, compared with what the manifest says of it. */
 static int stream_layer(struct wfe_import_member *member, const struct wfe_descriptor *layer,
@@ -120,95 +102,21 @@ static int upload_layers(
     return wfe_import_source_visit(plan->source, members, member_count, upload_layer, &upload, err);
 }
 
-/* The collector keeps what a kept manifest refers to by labels; so many labels as an image may
- * have layers do not go into one request. */
-static int label_manifest(
-    const struct wfe_session *session, const struct wfe_import_plan *plan, struct wfe_error *err)
-{
-    const struct wfe_digest *digest = &plan->manifest_descriptor.digest;
-    char keys[WFE_LABELS_MAX][LABEL_KEY_BYTES];
-    struct wfe_label labels[WFE_LABELS_MAX];
-    size_t count = 0;
-    labels[count++] = (struct wfe_label){
-        "containerd.io/gc.ref.content.config", plan->manifest.config.digest.text};
-    for (size_t i = 0; i < plan->manifest.layer_count; i++) {
-        snprintf(keys[count], sizeof keys[count], "containerd.io/gc.ref.content.l.%zu", i);
-        labels[count] = (struct wfe_label){keys[count], plan->manifest.layers[i].digest.text};
-        count++;
-        if (count == WFE_LABELS_MAX) {
-            int r = wfe_content_label(session, digest, labels, count, err);
-            if (r < 0)
-                return r;
-            count = 0;
-        }
-    }
-    return count > 0 ? wfe_content_label(session, digest, labels, count, err) : 0;
-}
-
-/* The label comes before the chain is looked for: if that is unpacked already, the collector
- * can't take it in between. */
-static int upload_config(
-    const struct wfe_session *session, const struct wfe_import_plan *plan, struct wfe_error *err)
-{
-    struct wfe_digest chain_id = plan->config.diff_ids[0];
-    for (size_t i = 1; i < plan->config.layer_count; i++) {
-        struct wfe_digest parent = chain_id;
-        wfe_digest_chain(&parent, &plan->config.diff_ids[i], &chain_id);
-    }
-    char key[LABEL_KEY_BYTES];
-    snprintf(key, sizeof key, "containerd.io/gc.ref.snapshot.%s", session->snapshotter);
-    const struct wfe_label label = {key, chain_id.text};
-    return upload_text(session, &plan->manifest.config, plan->config_json, &label, 1, err);
-}
-
-/* The record makes all of it permanent, so it comes last. */
-static int record_image(
-    const struct wfe_session *session, const struct wfe_import_plan *plan, struct wfe_error *err)
-{
-    Types__Descriptor target = TYPES__DESCRIPTOR__INIT;
-    target.media_type = (char *)plan->manifest_descriptor.media_type;
-    target.digest = (char *)plan->manifest_descriptor.digest.text;
-    target.size = plan->manifest_descriptor.size_bytes;
-    Images__Image image = IMAGES__IMAGE__INIT;
-    image.name = plan->name;
-    image.target = &target;
-    Images__CreateImageRequest create = IMAGES__CREATE_IMAGE_REQUEST__INIT;
-    create.image = &image;
-    struct wfe_rpc_context context = wfe_session_context(session);
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_rpc_unary(session->rpc, &context,
-        (struct wfe_rpc_method){&images__images__descriptor, "Create"}, &create.base, NULL,
-        &failure);
-    if (r < 0 && r != -EEXIST && err)
-        *err = failure;
-    if (r != -EEXIST)
-        return r;
-    char *path = (char *)"target";
-    Google__Protobuf__FieldMask mask = GOOGLE__PROTOBUF__FIELD_MASK__INIT;
-    mask.paths = &path;
-    mask.n_paths = 1;
-    Images__UpdateImageRequest update = IMAGES__UPDATE_IMAGE_REQUEST__INIT;
-    update.image = &image;
-    update.update_mask = &mask;
-    return wfe_rpc_unary(session->rpc, &context,
-        (struct wfe_rpc_method){&images__images__descriptor, "Update"}, &update.base, NULL, err);
-}
-
 static int import_plan(
     const struct wfe_session *session, const struct wfe_import_plan *plan, struct wfe_error *err)
 {
     struct wfe_digest chain_id;
-    int r = upload_config(session, plan, err);
+    int r = wfe_image_write_config(
+        session, &plan->manifest.config, plan->config_json, &plan->config, err);
     if (r == 0)
         r = upload_layers(session, plan, err);
     if (r == 0)
-        r = upload_text(session, &plan->manifest_descriptor, plan->manifest_json, NULL, 0, err);
+        r = wfe_image_write_manifest(
+            session, &plan->manifest_descriptor, plan->manifest_json, &plan->manifest, err);
     if (r == 0)
-        r = label_manifest(session, plan, err);
+        r = wfe_image_unpack(session, &plan->manifest, &plan->config, NULL, NULL, &chain_id, err);
     if (r == 0)
-        r = wfe_image_unpack(session, &plan->manifest, &plan->config, &chain_id, err);
-    if (r == 0)
-        r = record_image(session, plan, err);
+        r = wfe_image_record(session, plan->name, &plan->manifest_descriptor, err);
     return r;
 }
 

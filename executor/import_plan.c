@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "executor/import.h"
-#include "executor/platform.h"
 #include "libcommon/cleanup.h"
 
 struct transport {
@@ -107,23 +106,6 @@ static int choose_name(const char *name, const char *stated, const char *path, c
     return r;
 }
 
-static int check_image(
-    const struct wfe_import_plan *plan, const struct wfe_platform *platform, struct wfe_error *err)
-{
-    const struct wfe_image_config *config = &plan->config;
-    if (plan->manifest.layer_count != config->layer_count)
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "the manifest has %zu layers, the configuration has %zu", plan->manifest.layer_count,
-            config->layer_count);
-    if (wfe_platform_rank(platform, config->os, config->architecture, config->variant) == 0)
-        return wfe_error_set(err, WFE_ERROR_INPUT, ENOENT,
-            "the image is for %.60s/%.60s%s%.60s, the daemon runs on %s/%s%s%s", config->os,
-            config->architecture, config->variant ? "/" : "",
-            config->variant ? config->variant : "", platform->os, platform->architecture,
-            platform->variant[0] ? "/" : "", platform->variant);
-    return 0;
-}
-
 static int make_plan(const struct transport *transport, const char *path, const char *tag,
     const char *name, const struct wfe_platform *platform, struct wfe_import_plan *plan,
     struct wfe_error *err)
@@ -137,7 +119,7 @@ static int make_plan(const struct transport *transport, const char *path, const 
     else
         r = wfe_import_plan_layout(plan, tag, platform, &stated, err);
     if (r == 0)
-        r = check_image(plan, platform, err);
+        r = wfe_image_check(&plan->manifest, &plan->config, platform, err);
     if (r == 0)
         r = choose_name(name, stated, path, tag, &plan->name, err);
     return r;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "executor/commands.h"
+#include "executor/pull.h"
 #include "executor/run.h"
 #include "libcommon/log.h"
 
@@ -116,6 +117,18 @@ int wfe_command_connect(
         .cancel = globals->cancel,
     };
     return wfe_connect(&options, ret, err);
+}
+
+int wfe_command_take_downloads(const char *value, unsigned *ret, struct wfe_error *err)
+{
+    char *end;
+    unsigned long count = strspn(value, "0123456789") > 0 ? strtoul(value, &end, 10) : 0;
+    if (count == 0 || *end || count > WFE_PULL_MAX_DOWNLOADS)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "--max-concurrent-downloads '%s': expected a number from 1 to %d", value,
+            WFE_PULL_MAX_DOWNLOADS);
+    *ret = (unsigned)count;
+    return 0;
 }
 
 /* Signals are taken by a thread of their own, so that they may lock and allocate. */

@@ -218,3 +218,27 @@ int wfe_image_normalize(const char *reference, char **ret, struct wfe_error *err
     *ret = full;
     return 0;
 }
+
+static void copy_span(char *to, struct text_span span)
+{
+    memcpy(to, span.text, span.length);
+    to[span.length] = '\0';
+}
+
+int wfe_image_split(const char *reference, struct wfe_reference *ret, struct wfe_error *err)
+{
+    WFE_FREE char *full = NULL;
+    int r = wfe_image_normalize(reference, &full, err);
+    if (r < 0)
+        return r;
+    struct reference_parts parts;
+    const char *wrong = parse_reference(full, &parts);
+    assert(!wrong);
+    assert(parts.domain.length < sizeof ret->host && parts.path.length < sizeof ret->repository);
+    assert(parts.tag.length < sizeof ret->tag && parts.digest.length < sizeof ret->digest);
+    copy_span(ret->host, parts.domain);
+    copy_span(ret->repository, parts.path);
+    copy_span(ret->tag, parts.tag);
+    copy_span(ret->digest, parts.digest);
+    return 0;
+}

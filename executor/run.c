@@ -16,6 +16,7 @@
 #include "executor/input_mount.h"
 #include "executor/lease.h"
 #include "executor/network_files.h"
+#include "executor/pull.h"
 #include "executor/reclaim.h"
 #include "executor/root_user.h"
 #include "executor/snapshot.h"
@@ -163,16 +164,39 @@ static int hold_lease(struct step_run *run, struct wfe_error *err)
     return r;
 }
 
-/* The image's layers need the lease, finding it does not. */
+static int pull_image(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_step_config *config = &run->step->config;
+    struct wfe_pull_options options = {
+        .registry = {.hosts_directory = run->options->hosts_directory,
+            .logins = config->registry_auth,
+            .login_count = config->registry_auth_count},
+        .max_downloads = run->options->max_downloads,
+        .progress = run->options->progress,
+    };
+    WFE_FREE char *name = NULL;
+    int r = hold_lease(run, err);
+    if (r == 0)
+        r = wfe_pull(&run->session, config->image, &options, &name, err);
+    return r < 0 ? r : wfe_image_find(&run->session, name, &run->image, err);
+}
+
+/* As the step's policy says. The image's layers need the lease, finding it does not. */
 static int find_image(struct step_run *run, struct wfe_error *err)
 {
     const struct wfe_step_config *config = &run->step->config;
-    wfe_progress_stage(run->options->progress, "image %s", config->image);
     if (config->pull == WFE_PULL_ALWAYS)
-        wfe_log(
-            WFE_LOG_WARN, "image", "pull: always: taken from containerd's image store as it is");
-    int r = wfe_image_find(&run->session, config->image, &run->image, err);
-    return r < 0 ? r : hold_lease(run, err);
+        return pull_image(run, err);
+    wfe_progress_stage(run->options->progress, "image %s", config->image);
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = wfe_image_find(&run->session, config->image, &run->image, &failure);
+    if (r == -ENOENT && config->pull == WFE_PULL_IF_NOT_PRESENT)
+        return pull_image(run, err);
+    if (r < 0) {
+        *err = failure;
+        return r;
+    }
+    return hold_lease(run, err);
 }
 
 /* Mount the inputs where the choice is ours, they can be mounted and it is worth it. */
@@ -206,7 +230,7 @@ static int make_root_chain(struct step_run *run, struct wfe_error *err)
 {
     struct wfe_digest image_chain;
     int r = wfe_image_unpack(
-        &run->session, &run->image.manifest, &run->image.config, &image_chain, err);
+        &run->session, &run->image.manifest, &run->image.config, NULL, NULL, &image_chain, err);
     if (r < 0) {
         wfe_error_prefix(err, "image '%s'", run->image.name);
         return r;

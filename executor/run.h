@@ -26,8 +26,10 @@ struct wfe_run_options {
     const char *store_path;
     const struct wfe_artifact_binding *bindings;
     size_t binding_count;
-    const char *raw_directory; /* NULL: none */
-    bool io_given;             /* else: files when io_directory is set, FIFOs otherwise */
+    const char *raw_directory;   /* NULL: none */
+    const char *hosts_directory; /* see executor/registry.h */
+    unsigned max_downloads;      /* see executor/pull.h */
+    bool io_given;               /* else: files when io_directory is set, FIFOs otherwise */
     enum wfe_task_io_kind io;
     const char *io_directory; /* $WFE_IO_DIR, or NULL */
     enum wfe_inputs_kind inputs_as;

@@ -142,6 +142,9 @@ int wfe_workflow_select(
 int wfe_step_set_input(
     struct wfe_step *step, const char *name, const char *target, struct wfe_error *err);
 
+/* "always", "if-not-present" or "never". Returns 0 or -EINVAL. */
+int wfe_pull_policy_parse(const char *text, enum wfe_step_pull *ret);
+
 /*
  * Texts with units. Each returns 0, -EINVAL (no such text) or -ERANGE (too large; for processors
  * also too small), and leaves the result alone on failure.

@@ -118,18 +118,30 @@ static void read_network(struct wfe_step_reader *reader, const struct wfe_node *
         config->network = (enum wfe_step_network)word;
 }
 
+static const char *const pull_words[] = {
+    [WFE_PULL_ALWAYS] = "always",
+    [WFE_PULL_IF_NOT_PRESENT] = "if-not-present",
+    [WFE_PULL_NEVER] = "never",
+    NULL,
+};
+
 static void read_pull(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
-    static const char *const words[] = {
-        [WFE_PULL_ALWAYS] = "always",
-        [WFE_PULL_IF_NOT_PRESENT] = "if-not-present",
-        [WFE_PULL_NEVER] = "never",
-        NULL,
-    };
     int word;
-    if (wfe_step_word(reader, node, path, words, "always, if-not-present, never", &word))
+    if (wfe_step_word(reader, node, path, pull_words, "always, if-not-present, never", &word))
         config->pull = (enum wfe_step_pull)word;
+}
+
+int wfe_pull_policy_parse(const char *text, enum wfe_step_pull *ret)
+{
+    for (size_t i = 0; pull_words[i]; i++) {
+        if (strcmp(text, pull_words[i]) == 0) {
+            *ret = (enum wfe_step_pull)i;
+            return 0;
+        }
+    }
+    return -EINVAL;
 }
 
 static void read_memory(struct wfe_step_reader *reader, const struct wfe_node *node,

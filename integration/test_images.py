@@ -10,7 +10,7 @@ from harness import IMAGE, IntegrationTest
 
 class Images(IntegrationTest):
     def test_a_missing_image_is_told_how_to_bring_it_in(self):
-        outcome = self.run_step({"image": "nowhere/none:1", "run": "true"})
+        outcome = self.run_step({"image": "nowhere/none:1", "pull": "never", "run": "true"})
         self.assertEqual(outcome.status, 125)
         error = outcome.result["error"]
         self.assertEqual(error["kind"], "input")

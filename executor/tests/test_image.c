@@ -433,9 +433,37 @@ static void names_and_tags_have_limits(void **state)
     assert_int_equal(wfe_image_normalize(reference, &full, NULL), -EINVAL);
 }
 
+static void assert_split(
+    const char *text, const char *host, const char *repository, const char *tag, const char *digest)
+{
+    struct wfe_reference reference;
+    struct wfe_error err = WFE_ERROR_INIT;
+    assert_int_equal(wfe_image_split(text, &reference, &err), 0);
+    assert_string_equal(reference.host, host);
+    assert_string_equal(reference.repository, repository);
+    assert_string_equal(reference.tag, tag);
+    assert_string_equal(reference.digest, digest);
+}
+
+static void a_reference_is_split_into_its_parts(void **state)
+{
+    (void)state;
+#define DIGEST "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    assert_split("busybox", "docker.io", "library/busybox", "latest", "");
+    assert_split("team/app:1", "docker.io", "team/app", "1", "");
+    assert_split("localhost:5000/a/b/c", "localhost:5000", "a/b/c", "latest", "");
+    assert_split("[::1]:5000/a:b", "[::1]:5000", "a", "b", "");
+    assert_split("r.example.org/a@" DIGEST, "r.example.org", "a", "", DIGEST);
+    assert_split("r.example.org/a:b@" DIGEST, "r.example.org", "a", "b", DIGEST);
+#undef DIGEST
+    struct wfe_reference reference;
+    assert_int_equal(wfe_image_split("a:b:c", &reference, NULL), -EINVAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_reference_is_split_into_its_parts),
         cmocka_unit_test(the_documents_of_the_data_folder_are_taken_or_refused_as_they_are_named),
         cmocka_unit_test(a_manifest_has_a_config_and_layers_in_order),
         cmocka_unit_test(a_docker_manifest_is_one_too),

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_PULL_H
+#define WFE_EXECUTOR_PULL_H
+
+/*
+ * Brings an image from its registry into containerd: reference → index and manifest of the daemon's
+ * platform → configuration and layers, those that the daemon lacks → unpacked chain → record.
+ *
+ * A few layers come in at once; each is unpacked as soon as it and those below it are there. No
+ * blob is held whole. Of an index only the chosen platform's manifest comes in.
+ */
+
+#include "executor/connect.h"
+#include "executor/progress.h"
+#include "executor/registry.h"
+
+#define WFE_PULL_DEFAULT_DOWNLOADS 3
+#define WFE_PULL_MAX_DOWNLOADS 16
+
+struct wfe_pull_options {
+    struct wfe_registry_options registry;
+    unsigned max_downloads; /* layers at once; 0: WFE_PULL_DEFAULT_DOWNLOADS */
+    const char *name;       /* of the record; NULL: the reference's, normalized */
+    struct wfe_progress *progress;
+};
+
+/*
+ * The session must hold a lease; what a failed pull has made goes with it. ret_name (may be NULL)
+ * is allocated: what the image store calls the image.
+ *
+ * Errors: as wfe_registry_manifest() and wfe_registry_blob(); WFE_ERROR_INPUT (no reference, no
+ * image for the platform: ENOENT), WFE_ERROR_INTEGRITY, WFE_ERROR_CONTAINERD.
+ */
+int wfe_pull(const struct wfe_session *session, const char *reference,
+    const struct wfe_pull_options *options, char **ret_name, struct wfe_error *err);
+
+#endif
