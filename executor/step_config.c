@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "executor/step_mounts.h"
+#include "executor/step_ports.h"
 #include "libcommon/cleanup.h"
 
 static const char size_words[] = "a size such as 512m, 1g or 64Ki";
@@ -316,6 +317,7 @@ static const struct {
     {"timeout", read_timeout},
     {"output_limit", read_output_limit},
     {"grace", read_grace},
+    {"ports", wfe_step_read_ports},
 };
 
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])
@@ -357,6 +359,7 @@ void wfe_step_config_read(struct wfe_step_reader *reader, const struct wfe_node 
     check_pair(reader, node, path, "run", "command");
     check_pair(reader, node, path, "timeout", "timeout_ms");
     wfe_step_check_mounts(reader, node, path, config);
+    wfe_step_check_ports(reader, node, path, config);
     const struct wfe_node *image = wfe_node_get(node, "image");
     struct wfe_step_path where = {.up = path, .name = "image"};
     if (!image || (image->kind == WFE_NODE_NULL && !image->reported))
@@ -401,6 +404,7 @@ void wfe_step_config_done(struct wfe_step_config *config)
         free(config->registry_auth[i].password);
     }
     free(config->registry_auth);
+    free(config->ports);
     free_pairs(config->inputs, config->input_count);
     *config = (struct wfe_step_config){.image = NULL};
 }
