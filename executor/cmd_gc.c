@@ -16,8 +16,8 @@ static int main_gc(const struct wfe_globals *globals, const char *operand)
     wfe_session_done(&session);
     if (r < 0)
         return wfe_command_fail(&wfe_command_gc, &err);
-    printf("{\"steps\":%zu,\"leases\":%zu,\"failed\":%zu}\n", report.steps, report.leases,
-        report.failed);
+    printf("{\"steps\":%zu,\"leases\":%zu,\"networks\":%zu,\"failed\":%zu}\n", report.steps,
+        report.leases, report.networks, report.failed);
     return report.failed > 0 ? WFE_EXIT_FAILURE : 0;
 }
 

@@ -15,6 +15,7 @@
 #include "executor/input_mount.h"
 #include "executor/labels.h"
 #include "executor/lease.h"
+#include "executor/network.h"
 #include "executor/owner.h"
 #include "executor/shim.h"
 #include "executor/snapshot.h"
@@ -29,6 +30,7 @@
 
 /* A daemon gives up on a task that it can't make 5 s after its client is gone. */
 #define SETTLE_MS 10000
+#define PLUGIN_WAIT_MS 100
 #define SETTLE_SLACK_MS 1000 /* its times are whole seconds to us */
 
 struct reclaiming {
@@ -190,6 +192,20 @@ static int reclaim_leases(
     return 0;
 }
 
+/* Those of any daemon and namespace: they are this machine's. */
+static int reclaim_networks(
+    struct reclaiming *reclaiming, int64_t *ret_wait_ms, struct wfe_error *err)
+{
+    struct wfe_network_report report;
+    int r = wfe_network_reclaim(&report, err);
+    if (r < 0)
+        return r;
+    reclaiming->report.networks += report.reclaimed;
+    reclaiming->report.failed += report.failed;
+    *ret_wait_ms = report.busy ? PLUGIN_WAIT_MS : 0;
+    return 0;
+}
+
 static bool has_orphans(const Leases__ListResponse *leases)
 {
     for (size_t i = 0; i < leases->n_leases; i++)
@@ -210,6 +226,9 @@ static int reclaim(const struct wfe_session *session, struct reclaiming *reclaim
     /* The lease of a container that was left must stay: it is what holds its snapshot. */
     if (r == 0 && *ret_wait_ms == 0 && has_orphans(leases))
         r = reclaim_leases(session, reclaiming, err);
+    /* A network is there until its container has ended. */
+    if (r == 0 && *ret_wait_ms == 0)
+        r = reclaim_networks(reclaiming, ret_wait_ms, err);
     return r;
 }
 

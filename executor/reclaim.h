@@ -11,6 +11,8 @@
  * then; were the container's record deleted meanwhile, a shim would stay for ever. So a young
  * container without a task is left alone until the daemon has had the time.
  *
+ * Networks are this machine's, not the daemon's: all those go whose executors have died.
+ *
  * An owner on another host or in another PID namespace can't be judged: its things count as
  * left behind once their lease has run out.
  */
@@ -20,9 +22,10 @@
 #include "executor/connect.h"
 
 struct wfe_reclaim_report {
-    size_t steps;  /* containers with all that belongs to them */
-    size_t leases; /* of steps that had no container yet */
-    size_t failed; /* still there; the log says why */
+    size_t steps;    /* containers with all that belongs to them */
+    size_t leases;   /* of steps that had no container yet */
+    size_t networks; /* see executor/network.h */
+    size_t failed;   /* still there; the log says why */
 };
 
 /*

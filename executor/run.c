@@ -15,6 +15,7 @@
 #include "executor/image.h"
 #include "executor/input_mount.h"
 #include "executor/lease.h"
+#include "executor/network.h"
 #include "executor/network_files.h"
 #include "executor/pull.h"
 #include "executor/reclaim.h"
@@ -37,6 +38,7 @@ struct step_run {
     const struct wfe_run_options *options;
     const struct wfe_step *step;
     const char *name;             /* the step's, or "unknown" */
+    const char *workflow_id;      /* NULL: of no workflow */
     char id[WFE_UNIQUE_NAME_MAX]; /* of the container, its snapshot and its lease */
     struct wfe_session session;
     struct wfe_rpc_call *lease_call; /* in flight while the image is looked up */
@@ -48,6 +50,7 @@ struct step_run {
     bool mount_broke;              /* while the step ran: mount_error */
     struct wfe_error mount_error;
     struct wfe_image image;
+    struct wfe_network *network;  /* NULL: none of our making */
     struct wfe_digest root_chain; /* the image's with all inputs */
     Snapshots__PrepareSnapshotResponse *root;
     struct wfe_user user;
@@ -119,6 +122,31 @@ static int start_wanted_mount(struct step_run *run, struct wfe_error *err)
     return 0;
 }
 
+/* Whether there can be a bridge is told before anything is made. */
+static int plan_network(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_step_config *config = &run->step->config;
+    if (config->network != WFE_NETWORK_BRIDGE)
+        return 0;
+    if (!run->session.local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
+            "network: bridge needs a daemon on this machine, and the one at %s is remote",
+            run->session.address);
+    WFE_FREE char *group = NULL;
+    if (run->workflow_id &&
+        asprintf(&group, "%s/%s", run->session.namespace_, run->workflow_id) < 0) {
+        group = NULL;
+        return wfe_error_nomem(err);
+    }
+    struct wfe_network_options options = {
+        .id = run->id,
+        .group = group,
+        .ports = config->ports,
+        .port_count = config->port_count,
+    };
+    return wfe_network_plan(&options, &run->network, err);
+}
+
 static int connect_daemon(struct step_run *run, struct wfe_error *err)
 {
     const struct wfe_run_options *options = run->options;
@@ -140,6 +168,9 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
         if (r < 0)
             return r;
     }
+    r = plan_network(run, err);
+    if (r < 0)
+        return r;
     run->lease_made = true;
     r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
     if (r == 0)
@@ -277,6 +308,14 @@ static int find_user(struct step_run *run, struct wfe_error *err)
     return r;
 }
 
+static int bring_network_up(struct step_run *run, struct wfe_error *err)
+{
+    if (!run->network)
+        return 0;
+    wfe_progress_stage(run->options->progress, "attaching the network");
+    return wfe_network_up(run->network, run->options->cancel, err);
+}
+
 static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
 {
     char **env = wfe_spec_env(&run->image.config, data, &run->step->config);
@@ -297,8 +336,12 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
         options.overlays = wfe_input_mount_overlays(run->mount, &options.overlay_count);
     struct wfe_spec_file files[WFE_NETWORK_FILES_MAX];
     options.files = files;
-    if (run->step->config.network == WFE_NETWORK_HOST)
+    if (run->network) {
+        options.network_namespace = wfe_network_namespace(run->network);
+        options.files = wfe_network_files(run->network, &options.file_count);
+    } else if (run->step->config.network == WFE_NETWORK_HOST) {
         options.file_count = wfe_network_host_files(run->session.local, files);
+    }
     int r = wfe_spec_build(&run->step->config, &run->image.config, env, &options, &run->spec, err);
     wfe_spec_env_free(env);
     if (r < 0)
@@ -427,6 +470,10 @@ static int run_stages(struct step_run *run, const cJSON *data, struct wfe_error 
     if (r == 0)
         r = find_user(run, err);
     if (r == 0)
+        r = check_cancelled(run, err);
+    if (r == 0)
+        r = bring_network_up(run, err);
+    if (r == 0)
         r = build_spec(run, data, err);
     if (r == 0)
         r = check_cancelled(run, err);
@@ -493,6 +540,10 @@ static void unwind(struct step_run *run)
         undone("the snapshot", wfe_snapshot_remove(&run->session, run->id, UNDO_TIMEOUT_MS, &err),
             &err);
     }
+    if (task_gone && run->network) {
+        err = (struct wfe_error)WFE_ERROR_INIT;
+        undone("the network", wfe_network_down(run->network, &err), &err);
+    }
     undo_end(&container);
     undo_end(&lease);
 }
@@ -501,6 +552,7 @@ static void release(struct step_run *run)
 {
     wfe_task_io_free(run->io);
     wfe_input_mount_free(run->mount);
+    wfe_network_free(run->network);
     if (run->root)
         protobuf_c_message_free_unpacked(&run->root->base, NULL);
     cJSON_Delete(run->spec);
@@ -616,13 +668,15 @@ static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome
     release(run);
 }
 
-static void run_step(const struct wfe_step *step, const cJSON *data,
+static void run_step(const struct wfe_workflow *workflow, const struct wfe_step *step,
     const struct wfe_run_options *options, struct wfe_outcome *ret, cJSON **ret_data)
 {
+    const cJSON *data = workflow->data;
     const struct step_run start = {
         .options = options,
         .step = step,
         .name = step->name ? step->name : "unknown",
+        .workflow_id = workflow->id,
         .inputs_as = options->inputs_as,
     };
     wfe_log_set_step(step->name);
@@ -658,7 +712,7 @@ void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *option
     }
     for (size_t i = 0; i < workflow->step_count && outcome.kind == WFE_OUTCOME_DONE; i++) {
         WFE_JSON cJSON *step_data = NULL;
-        run_step(&workflow->steps[i], workflow->data, options, &outcome, &step_data);
+        run_step(workflow, &workflow->steps[i], options, &outcome, &step_data);
         if (step_data && (wfe_result_merge(output_data, step_data) < 0 ||
                              wfe_result_merge(workflow->data, step_data) < 0)) {
             outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_FAILED};

@@ -21,6 +21,7 @@
  * step. Threads: calls are independent.
  */
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -70,6 +71,14 @@ struct wfe_step_volume {
     uint32_t mode;                         /* tmpfs: of its root, 0: 1777 */
 };
 
+/* A port of the step's network that is published on the daemon's host. */
+struct wfe_step_port {
+    struct in_addr host_address; /* INADDR_ANY: all of the host's */
+    uint16_t host_port;
+    uint16_t container_port;
+    bool udp; /* else TCP */
+};
+
 struct wfe_step_registry_auth {
     char *host;
     char *username;
@@ -88,6 +97,8 @@ struct wfe_step_config {
     char *working_dir; /* absolute, or NULL */
     char *user;        /* executor/user.h, or WFE_STEP_IMAGE_USER; never NULL */
     enum wfe_step_network network;
+    struct wfe_step_port *ports; /* only with WFE_NETWORK_BRIDGE */
+    size_t port_count;
     uint64_t memory_bytes; /* 0: no limit */
     uint32_t cpu_millis;   /* thousandths of a processor; 0: no limit */
     enum wfe_step_pull pull;
@@ -157,5 +168,9 @@ int wfe_duration_parse(const char *text, uint64_t *ret_ms);
 int wfe_size_parse(const char *text, uint64_t *ret_bytes);
 /* "0.5", "2", "1500m" → thousandths of a processor, at least one; further digits are cut. */
 int wfe_cpu_parse(const char *text, uint32_t *ret_millis);
+
+/* "80", "8080:80", "127.0.0.1:8080:80", each also with "/tcp" or "/udp" behind it: the container's
+ * port stands last, and is the host's as well when that is not given. Returns 0 or -EINVAL. */
+int wfe_port_parse(const char *text, struct wfe_step_port *ret);
 
 #endif

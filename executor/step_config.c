@@ -8,6 +8,7 @@
 #include "executor/step_confinement.h"
 #include "executor/step_mounts.h"
 #include "executor/user.h"
+#include "executor/step_ports.h"
 #include "libcommon/cleanup.h"
 
 static const char duration_words[] =
@@ -319,6 +320,7 @@ static const struct {
     {"pids", wfe_step_read_pids},
     {"nofile", wfe_step_read_nofile},
     {"shm_size", wfe_step_read_shm_size},
+    {"ports", wfe_step_read_ports},
 };
 
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])
@@ -361,6 +363,7 @@ void wfe_step_config_read(struct wfe_step_reader *reader, const struct wfe_node 
     check_pair(reader, node, path, "timeout", "timeout_ms");
     wfe_step_check_mounts(reader, node, path, config);
     wfe_step_check_confinement(reader, node, path, config);
+    wfe_step_check_ports(reader, node, path, config);
     const struct wfe_node *image = wfe_node_get(node, "image");
     struct wfe_step_path where = {.up = path, .name = "image"};
     if (!image || (image->kind == WFE_NODE_NULL && !image->reported))
@@ -405,6 +408,7 @@ void wfe_step_config_done(struct wfe_step_config *config)
         free(config->registry_auth[i].password);
     }
     free(config->registry_auth);
+    free(config->ports);
     free_pairs(config->inputs, config->input_count);
     *config = (struct wfe_step_config){.image = NULL};
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "executor/tests/step_fixture.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -171,6 +172,43 @@ static void a_volume_has_its_types_fields(void **context)
     assert_true(volumes[2].readonly);
     assert_int_equal(volumes[3].size_bytes, 0);
     assert_int_equal(volumes[3].mode, 01777);
+}
+
+static void ports_are_published_with_a_bridge(void **context)
+{
+    (void)context;
+    WORKFLOW *workflow = parse("{image: a, network: bridge, ports: [80, \"8080:81/tcp\","
+                               " \"127.0.0.1:53:5353/udp\"]}");
+    const struct wfe_step_config *config = only_config(workflow);
+    assert_int_equal(config->port_count, 3);
+    assert_int_equal(config->ports[0].host_port, 80);
+    assert_int_equal(config->ports[0].container_port, 80);
+    assert_int_equal(config->ports[0].host_address.s_addr, 0);
+    assert_int_equal(config->ports[1].host_port, 8080);
+    assert_int_equal(config->ports[1].container_port, 81);
+    assert_false(config->ports[1].udp);
+    assert_int_equal(config->ports[2].host_port, 53);
+    assert_int_equal(config->ports[2].host_address.s_addr, htonl(INADDR_LOOPBACK));
+    assert_true(config->ports[2].udp);
+}
+
+static void wrong_ports_are_refused(void **context)
+{
+    (void)context;
+    static const char *const wrong[] = {"0", "65536", "80:", ":80", "a:80", "80/sctp", "1-2:3-4",
+        "1.2.3.4.5:80:80", "1:2:3:4", "80:80/", "099999", "-1", "[::1]:80:80"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct wfe_step_port port;
+        assert_int_equal(wfe_port_parse(wrong[i], &port), -EINVAL);
+    }
+    assert_refused("{image: a, network: bridge, ports: [x]}", NULL,
+        "s.yaml:1: ports[0]: found 'x'; allowed: a port such as 80, 8080:80, 127.0.0.1:8080:80, "
+        "each"
+        " also with /tcp or /udp behind it");
+    assert_refused("{image: a, network: bridge, ports: ['1:80', '127.0.0.1:1:81']}", NULL,
+        "s.yaml:1: ports[1]: found '127.0.0.1:1:81'; allowed: each of the host's ports once");
+    assert_refused("{image: a, ports: [80]}", NULL,
+        "s.yaml:1: ports: found without 'network: bridge'; allowed: only with it");
 }
 
 static void a_json_config_is_read_like_a_yaml_one(void **context)
@@ -445,6 +483,8 @@ int main(void)
         cmocka_unit_test(a_minimal_config_has_the_references_defaults),
         cmocka_unit_test(every_field_is_read),
         cmocka_unit_test(a_volume_has_its_types_fields),
+        cmocka_unit_test(ports_are_published_with_a_bridge),
+        cmocka_unit_test(wrong_ports_are_refused),
         cmocka_unit_test(a_json_config_is_read_like_a_yaml_one),
         cmocka_unit_test(a_null_field_is_not_given),
         cmocka_unit_test(a_timeout_of_zero_is_refused),
