@@ -279,32 +279,16 @@ static int prepare_root(struct step_run *run, struct wfe_error *err)
     return r;
 }
 
-/* Only who has to be looked up takes the root file system, and that of this machine. */
-static int resolve_user(struct step_run *run, const char *text, struct wfe_error *err)
-{
-    int r = 0;
-    if (wfe_user_needs(text) && !is_daemon_here(run))
-        return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
-            "it is looked up in the image's files, which are on the daemon's machine: give "
-            "numbers, UID:GID");
-    if (wfe_user_needs(text) && !run->root)
-        r = prepare_root(run, err);
-    return r < 0 ? r : wfe_root_user(text, run->root, &run->user, err);
-}
-
-/* The step's user, else root where the step takes the image's and that has none. */
+/* Who has to be looked up takes the root file system, and that of this machine. */
 static int find_user(struct step_run *run, struct wfe_error *err)
 {
-    const char *text = run->step->config.user;
-    if (strcmp(text, WFE_STEP_IMAGE_USER) == 0) {
-        const char *of_image = run->image.config.user;
-        text = of_image && *of_image ? of_image : "0:0";
-    }
-    int r = wfe_user_is_valid(text)
-                ? resolve_user(run, text, err)
-                : wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "the image names it, and it is none");
+    const char *text = wfe_root_user_text(run->step->config.user, run->image.config.user);
+    bool looked_up = is_daemon_here(run) && wfe_user_is_valid(text) && wfe_user_needs(text);
+    int r = looked_up && !run->root ? prepare_root(run, err) : 0;
+    if (r == 0)
+        r = wfe_root_user(text, looked_up ? run->root : NULL, &run->user, err);
     if (r < 0)
-        wfe_error_prefix(err, "user '%s'", text);
+        wfe_error_prefix(err, "user '%.64s'", text);
     return r;
 }
 

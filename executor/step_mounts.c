@@ -146,7 +146,7 @@ static void read_volume_mode(struct wfe_step_reader *reader, const struct wfe_no
     if (!text)
         return;
     size_t length = strspn(text, "01234567");
-    unsigned long mode = text[length] == '\0' && length <= 6 ? strtoul(text, NULL, 8) : 0;
+    unsigned long mode = length <= 6 && text[length] == '\0' ? strtoul(text, NULL, 8) : 0;
     if (mode == 0 || mode > 07777)
         wfe_step_refuse(reader, node, path, allowed);
     else

@@ -165,9 +165,12 @@ static int read_key(struct reader *reader, char **ret)
         reader->at++;
     if (reader->at == start)
         return refuse(reader, "a key is expected");
-    char *key = strndup(start, (size_t)(reader->at - start));
+    size_t length = (size_t)(reader->at - start);
+    char *key = malloc(length + 1);
     if (!key)
         return wfe_error_nomem(reader->err);
+    memcpy(key, start, length);
+    key[length] = '\0';
     *ret = key;
     return 0;
 }

@@ -99,6 +99,12 @@ unsigned wfe_user_needs(const char *text)
     return needs;
 }
 
+bool wfe_user_is_number(const char *text)
+{
+    struct parts parts = split(text);
+    return is_digits(parts.user) && !parts.group.text;
+}
+
 struct passwd_entry {
     struct slice name;
     uint32_t uid, gid;

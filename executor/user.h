@@ -40,6 +40,9 @@ bool wfe_user_is_valid(const char *text);
 #define WFE_USER_NEEDS_GROUP 2u
 unsigned wfe_user_needs(const char *text);
 
+/* Whether a valid text is a number alone, which means something without the files as well. */
+bool wfe_user_is_number(const char *text);
+
 /* A file of the image; data NULL: it is not there. */
 struct wfe_user_file {
     const char *data; /* any bytes */

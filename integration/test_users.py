@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Whom a step runs as: numbers, names of the image, groups."""
 
+import os
+
 from harness import IMAGE, IntegrationTest
 from images import add_image
 
@@ -74,6 +76,9 @@ class Users(IntegrationTest):
 
     def test_a_name_that_is_not_there_is_told(self):
         self.refuse(IMAGE, "alice", "'alice' is not in the image's /etc/passwd")
+        odd = add_image(self, "odd", config={"User": "a b"})
+        outcome = self.run_step({"image": odd, "user": "image", "run": "true"})
+        self.assertIn("user 'a b': the image names it, and it is no user", outcome.stderr)
         self.refuse(IMAGE, "root:staff", "'staff' is not in the image's /etc/group")
 
     def test_a_link_out_of_the_image_leads_nowhere(self):
@@ -102,8 +107,15 @@ class Users(IntegrationTest):
                 self.assertEqual(data["unknown.stdout"], "1000\ncontent")
 
     def test_a_daemon_elsewhere_takes_numbers(self):
-        directory = self.path("io")
-        outcome = self.run_step({"image": IMAGE, "user": "root", "run": "true"},
-                                env={"WFE_IO_DIR": directory})
-        self.assertEqual(outcome.status, 125)
-        self.assertIn("give numbers, UID:GID", outcome.result["error"]["message"])
+        elsewhere = {"WFE_IO_DIR": self.path("io")}
+        os.mkdir(elsewhere["WFE_IO_DIR"])
+        os.chmod(elsewhere["WFE_IO_DIR"], 0o777)
+        for user in ("root", "1000:root"):
+            outcome = self.run_step({"image": IMAGE, "user": user, "run": "true"}, env=elsewhere)
+            self.assertEqual(outcome.status, 125)
+            self.assertEqual(outcome.result["error"]["kind"], "input")
+            self.assertIn("give numbers, UID:GID", outcome.result["error"]["message"])
+        image = add_image(self, "elsewhere", [FILES])
+        outcome = self.run_step({"image": image, "user": "1000", "run": "id -G"}, env=elsewhere)
+        self.assertEqual(outcome.result["output_data"]["unknown.stdout"], "0\n", outcome.stderr)
+        self.assertIn("1000 has the group 0", outcome.stderr)

@@ -92,6 +92,9 @@ static void each_part_is_looked_up_in_its_file(void **state)
     assert_int_equal(wfe_user_needs("app:1"), WFE_USER_NEEDS_PASSWD);
     assert_int_equal(wfe_user_needs("1:wheel"), WFE_USER_NEEDS_GROUP);
     assert_int_equal(wfe_user_needs("a:b"), WFE_USER_NEEDS_PASSWD | WFE_USER_NEEDS_GROUP);
+    assert_true(wfe_user_is_number("1000"));
+    assert_false(wfe_user_is_number("app"));
+    assert_false(wfe_user_is_number("1000:app"));
 }
 
 static void a_name_has_its_primary_group_and_its_others(void **state)
