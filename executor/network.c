@@ -340,7 +340,7 @@ static int write_files(const struct wfe_network *network, struct wfe_error *err)
     const char *list[ADDRESSES_MAX + 1] = {NULL};
     bool has_ipv6 = false;
     size_t count = read_addresses(result, addresses);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && i < ADDRESSES_MAX; i++) {
         list[i] = addresses[i];
         has_ipv6 = has_ipv6 || strchr(addresses[i], ':');
     }
