@@ -161,7 +161,7 @@ static int read_config(struct pull *pull, struct wfe_error *err)
     return r;
 }
 
-static int bring_layers(struct pull *pull, struct wfe_error *err)
+static int bring_layers(struct pull *pull, const char *name, struct wfe_error *err)
 {
     const struct wfe_pull_options *options = pull->options;
     struct wfe_pull_layers layers = {
@@ -172,6 +172,7 @@ static int bring_layers(struct pull *pull, struct wfe_error *err)
         .config = &pull->config,
         .max_downloads =
             options->max_downloads > 0 ? options->max_downloads : WFE_PULL_DEFAULT_DOWNLOADS,
+        .name = name,
         .progress = options->progress,
     };
     return wfe_pull_layers(&layers, err);
@@ -201,7 +202,7 @@ static int bring_image(struct pull *pull, const char *name, struct wfe_error *er
         r = wfe_image_write_config(
             pull->session, &pull->manifest.config, pull->config_json, &pull->config, err);
     if (r == 0)
-        r = bring_layers(pull, err);
+        r = bring_layers(pull, name, err);
     if (r == 0)
         r = write_documents(pull, err);
     if (r == 0)

@@ -16,11 +16,13 @@ struct job {
     struct wfe_session session; /* the caller's, but for its token */
     struct wfe_cancel *cancel;  /* the caller's request to stop, or ours */
     _Atomic uint64_t bytes;
+    bool told;            /* that unpacking is all that remains */
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
     size_t next; /* layer to be fetched */
     bool fetched[WFE_IMAGE_MAX_LAYERS];
-    int r; /* of the first fetch that failed */
+    size_t missing_count; /* layers that are not fetched yet, each counted once */
+    int r;                /* of the first fetch that failed */
     struct wfe_error err;
 };
 
@@ -108,8 +110,10 @@ static ssize_t next_layer(struct job *job)
 static void note_end(struct job *job, size_t index, int r, const struct wfe_error *err)
 {
     pthread_mutex_lock(&job->lock);
-    if (r == 0)
+    if (r == 0) {
         job->fetched[index] = true;
+        job->missing_count--;
+    }
     bool first_failure = r < 0 && job->r == 0;
     if (first_failure) {
         job->r = r;
@@ -133,9 +137,8 @@ static void *fetch_layers(void *context)
     return NULL;
 }
 
-static int await_layer(void *context, size_t index, struct wfe_error *err)
+static int await_fetched(struct job *job, size_t index, bool *ret_all, struct wfe_error *err)
 {
-    struct job *job = context;
     size_t first = first_of(job->layers->manifest, index);
     pthread_mutex_lock(&job->lock);
     while (job->r == 0 && !job->fetched[first])
@@ -143,15 +146,30 @@ static int await_layer(void *context, size_t index, struct wfe_error *err)
     int r = job->fetched[first] ? 0 : job->r;
     if (r < 0 && err)
         *err = job->err;
+    *ret_all = job->missing_count == 0;
     pthread_mutex_unlock(&job->lock);
+    return r;
+}
+
+/* What remains is another stage to who looks on. */
+static int await_layer(void *context, size_t index, struct wfe_error *err)
+{
+    struct job *job = context;
+    bool all;
+    int r = await_fetched(job, index, &all, err);
+    if (r == 0 && all && !job->told) {
+        wfe_progress_stage(job->layers->progress, "unpacking %s", job->layers->name);
+        job->told = true;
+    }
     return r;
 }
 
 static int await_all(struct job *job, struct wfe_error *err)
 {
     int r = 0;
+    bool all;
     for (size_t i = 0; r == 0 && i < job->layers->manifest->layer_count; i++)
-        r = await_layer(job, i, err);
+        r = await_fetched(job, i, &all, err);
     return r;
 }
 
@@ -208,6 +226,8 @@ int wfe_pull_layers(const struct wfe_pull_layers *layers, struct wfe_error *err)
     job->layers = layers;
     job->session = *layers->session;
     job->session.cancel = job->cancel;
+    for (size_t i = 0; i < layers->manifest->layer_count; i++)
+        job->missing_count += first_of(layers->manifest, i) == i;
     pthread_mutex_init(&job->lock, NULL);
     pthread_cond_init(&job->changed, NULL);
     struct wfe_cancel_entry entry = {.callback = pass_on, .context = job->cancel};

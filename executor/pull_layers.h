@@ -14,6 +14,7 @@ struct wfe_pull_layers {
     const struct wfe_image_manifest *manifest;
     const struct wfe_image_config *config;
     unsigned max_downloads;
+    const char *name; /* the image's, for people */
     struct wfe_progress *progress;
 };
 

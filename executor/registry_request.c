@@ -238,6 +238,18 @@ static bool is_redirect(const struct wfe_http_response *response)
            (status == 301 || status == 302 || status == 303 || status == 307 || status == 308);
 }
 
+static int check_redirect(const char *from, const char *to, struct wfe_error *err)
+{
+    bool https = strncasecmp(to, "https://", 8) == 0, http = strncasecmp(to, "http://", 7) == 0;
+    if (!https && !http)
+        return wfe_error_set(
+            err, WFE_ERROR_SYSTEM, EPROTO, "it redirects to %.200s, which is no http(s) URL", to);
+    if (http && strncasecmp(from, "https://", 8) == 0)
+        return wfe_error_set(
+            err, WFE_ERROR_SYSTEM, EPROTO, "it redirects to %.200s, which is without TLS", to);
+    return 0;
+}
+
 static int follow(struct visit *visit, const char *authorization, struct wfe_error *err)
 {
     WFE_FREE char *url = strdup(visit->url);
@@ -247,10 +259,9 @@ static int follow(struct visit *visit, const char *authorization, struct wfe_err
         int r = perform_at(visit, url, authorization, err);
         if (r < 0 || !is_redirect(&visit->response))
             return r;
-        if (strncasecmp(url, "https://", 8) == 0 &&
-            strncasecmp(visit->response.redirect, "https://", 8) != 0)
-            return wfe_error_set(err, WFE_ERROR_SYSTEM, EPROTO,
-                "it redirects to %.200s, which is without TLS", visit->response.redirect);
+        r = check_redirect(url, visit->response.redirect, err);
+        if (r < 0)
+            return r;
         free(url);
         url = wfe_steal(&visit->response.redirect);
     }

@@ -212,7 +212,7 @@ class Pull(PullTest):
         name = self.push_busybox()
         process = self.executor("pull", name)
         self.assertEqual(process.stdout, name + "\n")
-        self.assertIn(f"pulling {name}\n", process.stderr)
+        self.assertEqual(process.stderr, f"pulling {name}\nunpacking {name}\n")
         self.assertEqual(self.executor("pull", "-q", name).stderr, "")
 
     def test_two_pulls_at_once_do_not_collide(self):

@@ -274,7 +274,8 @@ class Faults(PullTest):
     def test_a_redirect_to_a_file_is_not_followed(self):
         name = self.push_busybox()
         self.redirect_blobs(lambda _: "file:///etc/passwd")
-        self.assertNotEqual(self.refused(name), "")
+        self.assertIn("it redirects to file:///etc/passwd, which is no http(s) URL",
+                      self.refused(name))
 
     # Ends
 
