@@ -91,8 +91,9 @@ static void a_whole_value_keeps_its_type(void **context)
     assert_string_equal(config->command[1], "5");
     assert_string_equal(config->command[2], "true");
     assert_null(config->command[3]);
-    assert_int_equal(config->env_count, 2);
-    assert_string_equal(config->env[1].value, "((x))");
+    assert_int_equal(config->env_count, 3);
+    assert_null(config->env[1].value);
+    assert_string_equal(config->env[2].value, "((x))");
     assert_string_equal(config->user, "65534:65534");
     assert_int_equal(config->cpu_millis, 1500);
     assert_int_equal(config->timeout_ms, 1500);
