@@ -103,14 +103,15 @@ static int reclaim_step(
             return -EBUSY;
         wfe_shim_end(session->namespace_, id);
     }
+    /* Before the record by which they are found, since this executor may be killed as well. */
+    if (r == 0)
+        remove_directories(id);
     if (r == 0)
         r = wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_lease_delete(session, id, true, UNDO_TIMEOUT_MS, err);
-    if (r == 0)
-        remove_directories(id);
     return r;
 }
 
