@@ -17,6 +17,7 @@
 #include "executor/network.h"
 #include "executor/network_files.h"
 #include "executor/reclaim.h"
+#include "executor/run_services.h"
 #include "executor/snapshot.h"
 #include "executor/spec.h"
 #include "executor/task.h"
@@ -344,7 +345,8 @@ static int run_task(struct step_run *run, struct wfe_error *err)
 {
     wfe_progress_stage(run->options->progress, "starting");
     run->task_made = true;
-    int r = wfe_task_create(&run->session, run->id, run->root, run->io, err);
+    int r = wfe_task_create(&run->session, run->id, run->root, wfe_task_io_stdout(run->io),
+        wfe_task_io_stderr(run->io), err);
     if (r < 0)
         return r;
     wfe_progress_stage(run->options->progress, "running");
@@ -601,6 +603,11 @@ void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *option
         outcome.kind = WFE_OUTCOME_FAILED;
         wfe_error_nomem(&outcome.error);
     }
+    struct wfe_run_services *services = NULL;
+    if (outcome.kind == WFE_OUTCOME_DONE &&
+        wfe_run_services_up(workflow, options, &services, &outcome.error) < 0)
+        outcome.kind =
+            outcome.error.kind == WFE_ERROR_CANCELLED ? WFE_OUTCOME_CANCELLED : WFE_OUTCOME_FAILED;
     for (size_t i = 0; i < workflow->step_count && outcome.kind == WFE_OUTCOME_DONE; i++) {
         WFE_JSON cJSON *step_data = NULL;
         run_step(workflow, &workflow->steps[i], options, &outcome, &step_data);
@@ -610,6 +617,10 @@ void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *option
             wfe_error_nomem(&outcome.error);
         }
     }
+    struct wfe_error end = WFE_ERROR_INIT;
+    if (wfe_run_services_ended(services, &end))
+        outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_FAILED, .error = end};
+    wfe_run_services_down(services);
     *ret = outcome;
     *ret_output_data = output_data;
 }
