@@ -41,7 +41,7 @@ class OwnNetwork(IntegrationTest):
         data = self.succeed(step(
             "id -u; echo hello | nc -l -p 80 127.0.0.1 & sleep 0.3; nc 127.0.0.1 80 </dev/null; "
             "cat /proc/sys/net/ipv4/ping_group_range"))
-        self.assertEqual(data["net.stdout"].split(), ["65534", "hello", "0", "2147483647"])
+        self.assertEqual(data["net.stdout"].split(), ["65534", "hello", "0", "65535"])
 
 
 class HostNetwork(IntegrationTest):
