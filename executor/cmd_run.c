@@ -10,6 +10,7 @@
 #include "executor/commands.h"
 #include "executor/registry_hosts.h"
 #include "executor/run.h"
+#include "executor/workflow_file.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 #include "libcommon/log.h"
@@ -170,62 +171,11 @@ static void parsed_done(struct parsed *parsed)
         free(parsed->inputs[i].name);
 }
 
-static int read_data(const char *path, cJSON **ret, struct wfe_error *err)
-{
-    if (!path)
-        return 0;
-    WFE_FREE char *text = NULL;
-    size_t length;
-    int r = wfe_read_file(path, WFE_DOCUMENT_MAX_BYTES, &text, &length, err);
-    if (r < 0)
-        return r;
-    const char *end = NULL;
-    cJSON *data = cJSON_ParseWithLengthOpts(text, length + 1, &end, true);
-    if (!data) {
-        int line = 1;
-        for (const char *at = text; end && at < end && at < text + length; at++)
-            line += *at == '\n';
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "%s:%d: not valid JSON", path, line);
-    }
-    if (!cJSON_IsObject(data)) {
-        cJSON_Delete(data);
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "%s: found something else than a JSON object; workflow data is one", path);
-    }
-    *ret = data;
-    return 0;
-}
-
-/* Everything that is wrong with the document goes to stderr, a line each. */
-static void print_problems(const struct wfe_problems *problems)
-{
-    for (size_t i = 0; i < problems->count; i++) {
-        const struct wfe_problem *problem = &problems->items[i];
-        if (problem->warning)
-            wfe_log(WFE_LOG_WARN, "document", "%s", problem->text);
-        else
-            fprintf(stderr, "%s\n", problem->text);
-    }
-}
-
 static int load_workflow(
     const struct parsed *parsed, const char *path, struct wfe_workflow **ret, struct wfe_error *err)
 {
-    WFE_JSON cJSON *data = NULL;
-    int r = read_data(parsed->data_path, &data, err);
-    if (r < 0)
-        return r;
-    WFE_FREE char *text = NULL;
-    size_t length;
-    r = wfe_read_file(path, WFE_DOCUMENT_MAX_BYTES, &text, &length, err);
-    if (r < 0)
-        return r;
-    struct wfe_problems problems = WFE_PROBLEMS_INIT;
     struct wfe_workflow *workflow = NULL;
-    r = wfe_workflow_parse(
-        strcmp(path, "-") == 0 ? "stdin" : path, text, length, data, &workflow, &problems, err);
-    print_problems(&problems);
-    wfe_problems_done(&problems);
+    int r = wfe_workflow_load(path, parsed->data_path, &workflow, err);
     if (r == 0 && parsed->step_name)
         r = wfe_workflow_select(workflow, parsed->step_name, err);
     for (size_t i = 0; r == 0 && i < parsed->input_count; i++)

@@ -35,10 +35,15 @@ struct wfe_command {
     void *state;
     /* operand is NULL when it takes none. Returns the exit status. */
     int (*main)(const struct wfe_globals *globals, const char *operand);
+    /* Of a command that takes more of them: how many, and what gets them all, in the place of
+     * main. */
+    int operand_count;
+    int (*main_all)(const struct wfe_globals *globals, char *const *operands);
 };
 
 extern const struct wfe_command wfe_command_run;
 extern const struct wfe_command wfe_command_pull;
+extern const struct wfe_command wfe_command_service;
 extern const struct wfe_command wfe_command_gc;
 extern const struct wfe_command wfe_command_check;
 

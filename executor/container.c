@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "executor/container.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -26,13 +27,16 @@ int wfe_container_create_start(const struct wfe_session *session,
     if (!spec_text)
         return wfe_error_nomem(err);
 
-    const struct wfe_label labels[] = {
+    struct wfe_label labels[WFE_LABELS_MAX] = {
         {WFE_OWNER_LABEL, owner},
         {WFE_CONTAINER_STEP_LABEL, options->step_name},
     };
+    size_t count = 2;
+    assert(options->label_count <= WFE_LABELS_MAX - count);
+    for (size_t i = 0; i < options->label_count; i++)
+        labels[count++] = options->labels[i];
     struct wfe_label_map map;
-    wfe_label_map_init(&map, &containers__container__labels_entry__descriptor, labels,
-        sizeof labels / sizeof *labels);
+    wfe_label_map_init(&map, &containers__container__labels_entry__descriptor, labels, count);
     Google__Protobuf__Any spec = GOOGLE__PROTOBUF__ANY__INIT;
     spec.type_url = (char *)WFE_SPEC_TYPE_URL;
     spec.value.data = (uint8_t *)spec_text;
@@ -59,6 +63,55 @@ int wfe_container_create_finish(struct wfe_rpc_call *call, struct wfe_error *err
 {
     WFE_MESSAGE ProtobufCMessage *reply = NULL;
     return wfe_rpc_receive(call, -1, &reply, err);
+}
+
+int wfe_container_label(const struct wfe_session *session, const char *id, const char *key,
+    bool *ret_exists, char **ret, struct wfe_error *err)
+{
+    Containers__GetContainerRequest request = CONTAINERS__GET_CONTAINER_REQUEST__INIT;
+    request.id = (char *)id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){CONTAINERS, "Get"},
+        &request.base, &reply, &failure);
+    if (r < 0 && r != -ENOENT) {
+        if (err)
+            *err = failure;
+        return r;
+    }
+    const Containers__Container *container =
+        r == 0 ? ((Containers__GetContainerResponse *)reply)->container : NULL;
+    const char *value =
+        container ? wfe_label_find(container->labels, container->n_labels, key) : NULL;
+    char *copy = value ? strdup(value) : NULL;
+    if (value && !copy)
+        return wfe_error_nomem(err);
+    *ret_exists = container != NULL;
+    *ret = copy;
+    return 0;
+}
+
+int wfe_container_disown(const struct wfe_session *session, const char *id,
+    const struct wfe_label *labels, size_t label_count, struct wfe_error *err)
+{
+    struct wfe_label_map map;
+    wfe_label_map_init(&map, &containers__container__labels_entry__descriptor, labels, label_count);
+    Containers__Container container = CONTAINERS__CONTAINER__INIT;
+    container.id = (char *)id;
+    WFE_LABEL_MAP_ATTACH(&container, &map);
+    char *paths[] = {(char *)"labels"};
+    Google__Protobuf__FieldMask mask = GOOGLE__PROTOBUF__FIELD_MASK__INIT;
+    mask.paths = paths;
+    mask.n_paths = 1;
+    Containers__UpdateContainerRequest request = CONTAINERS__UPDATE_CONTAINER_REQUEST__INIT;
+    request.container = &container;
+    request.update_mask = &mask;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){CONTAINERS, "Update"},
+        &request.base, NULL, err);
 }
 
 int wfe_container_delete_start(const struct wfe_session *session, const char *id,

@@ -7,6 +7,7 @@
 #include <cjson/cJSON.h>
 
 #include "executor/connect.h"
+#include "executor/labels.h"
 
 /* Label with the step's name, for whoever looks at the daemon. */
 #define WFE_CONTAINER_STEP_LABEL "wfe.step"
@@ -15,7 +16,9 @@ struct wfe_container_options {
     const char *id;    /* also the key of its snapshot */
     const char *image; /* name in the image store */
     const char *step_name;
-    const cJSON *spec; /* OCI runtime spec */
+    const cJSON *spec;              /* OCI runtime spec */
+    const struct wfe_label *labels; /* more of them; views until the request is out */
+    size_t label_count;
 };
 
 /*
@@ -27,6 +30,16 @@ int wfe_container_create_start(const struct wfe_session *session,
     const struct wfe_container_options *options, struct wfe_rpc_call **ret_call,
     struct wfe_error *err);
 int wfe_container_create_finish(struct wfe_rpc_call *call, struct wfe_error *err);
+
+/* The value of a label (allocated); *ret is NULL when the container has none of that name.
+ * *ret_exists: whether there is such a container. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_container_label(const struct wfe_session *session, const char *id, const char *key,
+    bool *ret_exists, char **ret, struct wfe_error *err);
+
+/* Take the owner's label away, so that the container outlives its executor; `labels` are what it
+ * has from now on. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_container_disown(const struct wfe_session *session, const char *id,
+    const struct wfe_label *labels, size_t label_count, struct wfe_error *err);
 
 /* Delete it; one that is gone already is success. Never cancelled by the session's token. */
 int wfe_container_delete(

@@ -16,6 +16,7 @@
 static const struct wfe_command *const COMMANDS[] = {
     &wfe_command_run,
     &wfe_command_pull,
+    &wfe_command_service,
     &wfe_command_gc,
     &wfe_command_check,
 };
@@ -209,15 +210,18 @@ static int run_command(
         print_command_help(command);
         return 0;
     }
-    if (r == 0 && argc - first != (command->operand ? 1 : 0))
-        r = command->operand
-                ? wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "expected one %s", command->operand)
-                : wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "takes no operand");
+    int operands = command->main_all ? command->operand_count : command->operand ? 1 : 0;
+    if (r == 0 && argc - first != operands)
+        r = command->operand ? wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "expected %s%s",
+                                   command->main_all ? "" : "one ", command->operand)
+                             : wfe_error_set(&err, WFE_ERROR_INPUT, EINVAL, "takes no operand");
     if (r < 0) {
         wfe_command_fail(command, &err);
         fprintf(stderr, "Try 'wfe-containerd %s --help'.\n", command->name);
         return WFE_EXIT_FAILURE;
     }
+    if (command->main_all)
+        return command->main_all(globals, argv + first);
     return command->main(globals, command->operand ? argv[first] : NULL);
 }
 

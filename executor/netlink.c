@@ -15,7 +15,10 @@
 #define REQUEST_MAX 256
 
 struct request {
-    _Alignas(struct nlmsghdr) char bytes[REQUEST_MAX];
+    union {
+        struct nlmsghdr head;
+        char bytes[REQUEST_MAX];
+    };
     size_t length;
 };
 
@@ -47,22 +50,23 @@ static void attribute(struct request *request, uint16_t type, const void *data, 
 /* Returns 0 or -errno, the kernel's or our own. */
 static int ask(struct request *request)
 {
-    struct nlmsghdr *head = (struct nlmsghdr *)request->bytes;
-    head->nlmsg_len = (uint32_t)request->length;
+    request->head.nlmsg_len = (uint32_t)request->length;
     WFE_CLOSE int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     if (fd < 0 || send(fd, request->bytes, request->length, 0) < 0)
         return -errno;
-    _Alignas(struct nlmsghdr) char reply[4096];
+    union {
+        struct nlmsghdr head;
+        char bytes[4096];
+    } reply;
     ssize_t n;
     do {
-        n = recv(fd, reply, sizeof reply, 0);
+        n = recv(fd, &reply, sizeof reply, 0);
     } while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;
-    const struct nlmsghdr *answer = (const struct nlmsghdr *)reply;
-    if ((size_t)n < NLMSG_LENGTH(sizeof(struct nlmsgerr)) || answer->nlmsg_type != NLMSG_ERROR)
+    if ((size_t)n < NLMSG_LENGTH(sizeof(struct nlmsgerr)) || reply.head.nlmsg_type != NLMSG_ERROR)
         return -EBADMSG;
-    return ((const struct nlmsgerr *)NLMSG_DATA(answer))->error;
+    return ((const struct nlmsgerr *)NLMSG_DATA(&reply.head))->error;
 }
 
 static int ask_for_rule(uint16_t type, uint16_t flags, const struct wfe_netlink_rule *rule)

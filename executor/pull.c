@@ -230,3 +230,34 @@ int wfe_pull(const struct wfe_session *session, const char *reference,
     pull_done(&pull);
     return r;
 }
+
+static int pull_and_find(struct wfe_session *session, const struct wfe_step_config *config,
+    const struct wfe_pull_options *options, struct wfe_image *ret, struct wfe_error *err)
+{
+    struct wfe_pull_options own = *options;
+    own.registry.logins = config->registry_auth;
+    own.registry.login_count = config->registry_auth_count;
+    WFE_FREE char *name = NULL;
+    int r = wfe_pull(session, config->image, &own, &name, err);
+    return r < 0 ? r : wfe_image_find(session, name, ret, err);
+}
+
+int wfe_pull_by_policy(struct wfe_session *session, const struct wfe_step_config *config,
+    const struct wfe_pull_options *options, int (*hold)(void *context, struct wfe_error *err),
+    void *context, struct wfe_image *ret, struct wfe_error *err)
+{
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = -ENOENT;
+    if (config->pull != WFE_PULL_ALWAYS) {
+        wfe_progress_stage(options->progress, "image %s", config->image);
+        r = wfe_image_find(session, config->image, ret, &failure);
+    }
+    bool is_due = r == -ENOENT && config->pull != WFE_PULL_NEVER;
+    if (r < 0 && !is_due) {
+        if (err)
+            *err = failure;
+        return r;
+    }
+    r = hold(context, err);
+    return r < 0 || !is_due ? r : pull_and_find(session, config, options, ret, err);
+}

@@ -34,4 +34,13 @@ struct wfe_pull_options {
 int wfe_pull(const struct wfe_session *session, const char *reference,
     const struct wfe_pull_options *options, char **ret_name, struct wfe_error *err);
 
+/*
+ * The image of a configuration as its `pull` says: found, or pulled with the logins of its
+ * registry_auth beside the options. To find it needs no lease: hold is called before anything is
+ * made, and has been called on success. Errors: as wfe_image_find(), wfe_pull(), and hold's.
+ */
+int wfe_pull_by_policy(struct wfe_session *session, const struct wfe_step_config *config,
+    const struct wfe_pull_options *options, int (*hold)(void *context, struct wfe_error *err),
+    void *context, struct wfe_image *ret, struct wfe_error *err);
+
 #endif

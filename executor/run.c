@@ -20,6 +20,7 @@
 #include "executor/pull.h"
 #include "executor/reclaim.h"
 #include "executor/root_user.h"
+#include "executor/run_services.h"
 #include "executor/snapshot.h"
 #include "executor/spec.h"
 #include "executor/task.h"
@@ -185,8 +186,9 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
 }
 
 /* Awaited in any case: a lease must not appear after its deletion. */
-static int hold_lease(struct step_run *run, struct wfe_error *err)
+static int hold_lease(void *context, struct wfe_error *err)
 {
+    struct step_run *run = context;
     if (!run->lease_call)
         return 0;
     int r = wfe_lease_create_finish(run->lease_call, err);
@@ -195,39 +197,16 @@ static int hold_lease(struct step_run *run, struct wfe_error *err)
     return r;
 }
 
-static int pull_image(struct step_run *run, struct wfe_error *err)
+/* As the step's policy says. */
+static int find_image(struct step_run *run, struct wfe_error *err)
 {
-    const struct wfe_step_config *config = &run->step->config;
     struct wfe_pull_options options = {
-        .registry = {.hosts_directory = run->options->hosts_directory,
-            .logins = config->registry_auth,
-            .login_count = config->registry_auth_count},
+        .registry.hosts_directory = run->options->hosts_directory,
         .max_downloads = run->options->max_downloads,
         .progress = run->options->progress,
     };
-    WFE_FREE char *name = NULL;
-    int r = hold_lease(run, err);
-    if (r == 0)
-        r = wfe_pull(&run->session, config->image, &options, &name, err);
-    return r < 0 ? r : wfe_image_find(&run->session, name, &run->image, err);
-}
-
-/* As the step's policy says. The image's layers need the lease, finding it does not. */
-static int find_image(struct step_run *run, struct wfe_error *err)
-{
-    const struct wfe_step_config *config = &run->step->config;
-    if (config->pull == WFE_PULL_ALWAYS)
-        return pull_image(run, err);
-    wfe_progress_stage(run->options->progress, "image %s", config->image);
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = wfe_image_find(&run->session, config->image, &run->image, &failure);
-    if (r == -ENOENT && config->pull == WFE_PULL_IF_NOT_PRESENT)
-        return pull_image(run, err);
-    if (r < 0) {
-        *err = failure;
-        return r;
-    }
-    return hold_lease(run, err);
+    return wfe_pull_by_policy(
+        &run->session, &run->step->config, &options, hold_lease, run, &run->image, err);
 }
 
 /* Mount the inputs where the choice is ours, they can be mounted and it is worth it. */
@@ -417,7 +396,8 @@ static int run_task(struct step_run *run, struct wfe_error *err)
 {
     wfe_progress_stage(run->options->progress, "starting");
     run->task_made = true;
-    int r = wfe_task_create(&run->session, run->id, run->root, run->io, err);
+    int r = wfe_task_create(&run->session, run->id, run->root, wfe_task_io_stdout(run->io),
+        wfe_task_io_stderr(run->io), err);
     if (r < 0)
         return r;
     wfe_progress_stage(run->options->progress, "running");
@@ -694,6 +674,11 @@ void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *option
         outcome.kind = WFE_OUTCOME_FAILED;
         wfe_error_nomem(&outcome.error);
     }
+    struct wfe_run_services *services = NULL;
+    if (outcome.kind == WFE_OUTCOME_DONE &&
+        wfe_run_services_up(workflow, options, &services, &outcome.error) < 0)
+        outcome.kind =
+            outcome.error.kind == WFE_ERROR_CANCELLED ? WFE_OUTCOME_CANCELLED : WFE_OUTCOME_FAILED;
     for (size_t i = 0; i < workflow->step_count && outcome.kind == WFE_OUTCOME_DONE; i++) {
         WFE_JSON cJSON *step_data = NULL;
         run_step(workflow, &workflow->steps[i], options, &outcome, &step_data);
@@ -703,6 +688,10 @@ void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *option
             wfe_error_nomem(&outcome.error);
         }
     }
+    struct wfe_error end = WFE_ERROR_INIT;
+    if (wfe_run_services_ended(services, &end))
+        outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_FAILED, .error = end};
+    wfe_run_services_down(services);
     *ret = outcome;
     *ret_output_data = output_data;
 }

@@ -40,10 +40,10 @@ struct wfe_run_options {
 };
 
 /*
- * Run the workflow's steps in order. Each step's output is merged into the workflow's data before
- * the next; the first step that fails ends it. *ret_output_data (caller deletes) holds the
- * merged output of the steps that ran. The outcome says how it ended; its
- * signal_number is the caller's to fill in.
+ * Run the workflow's steps in order, with its services beside them (executor/run_services.h). Each
+ * step's output is merged into the workflow's data before the next; the first step that fails ends
+ * it. *ret_output_data (caller deletes) holds the merged output of the steps that ran. The outcome
+ * says how it ended; its signal_number is the caller's to fill in.
  */
 void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *options,
     struct wfe_outcome *ret, cJSON **ret_output_data);

@@ -295,12 +295,13 @@ static bool add_namespace(cJSON *namespaces, const char *type, const char *path)
            (!path || add_text(item, "path", path));
 }
 
-/* A step is no root there, as a rule, and has the whole network for itself. */
+/* A step is no root there, as a rule, and has the whole network for itself. The groups are those
+ * that a daemon in a user namespace has, too. */
 static bool add_sysctls(cJSON *linux_part)
 {
     cJSON *sysctl = cJSON_AddObjectToObject(linux_part, "sysctl");
     return sysctl && add_text(sysctl, "net.ipv4.ip_unprivileged_port_start", "0") &&
-           add_text(sysctl, "net.ipv4.ping_group_range", "0 2147483647");
+           add_text(sysctl, "net.ipv4.ping_group_range", "0 65535");
 }
 
 static bool add_namespaces(

@@ -8,6 +8,7 @@
 #include "executor/result.h"
 #include "executor/step_config.h"
 #include "executor/step_reader.h"
+#include "executor/step_services.h"
 #include "executor/step_shape.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
@@ -27,6 +28,9 @@ void wfe_workflow_free(struct wfe_workflow *workflow)
     for (size_t i = 0; i < workflow->step_count; i++)
         step_done(&workflow->steps[i]);
     free(workflow->steps);
+    for (size_t i = 0; i < workflow->service_count; i++)
+        wfe_service_done(&workflow->services[i]);
+    free(workflow->services);
     free(workflow->id);
     cJSON_Delete(workflow->data);
     free(workflow);

@@ -15,7 +15,7 @@
  *
  * Everything wrong is reported at once, in problems, before anything runs. What an engine
  * does and this program does not (when, on_success, on_failure, ensure, error_behavior) is warned
- * of.
+ * of. A workflow's `services` are read too, see executor/step_services.h.
  *
  * Limits: see libcommon/document.h; WFE_STEP_MAX_STEPS steps; 256 volumes and 256 inputs a
  * step. Threads: calls are independent.
@@ -122,6 +122,31 @@ struct wfe_step_config {
     bool new_privileges;        /* no_new_privileges: false */
 };
 
+enum wfe_probe_kind { WFE_PROBE_NONE, WFE_PROBE_TCP, WFE_PROBE_HTTP, WFE_PROBE_EXEC };
+
+/* How it is found out that a service is ready. */
+struct wfe_service_probe {
+    enum wfe_probe_kind kind;
+    char **exec;   /* of EXEC: program and arguments, NULL-terminated */
+    uint16_t port; /* of TCP and HTTP */
+    char *path;    /* of HTTP */
+    uint64_t interval_ms;
+    uint64_t timeout_ms; /* of all tries together */
+    uint64_t retries;    /* tries, but for those of the first interval */
+};
+
+/* A container that runs beside the steps, on the network of the daemon's host. */
+struct wfe_service {
+    char *name;
+    /* Image, environment, limits; user 0:0, network host. */
+    struct wfe_step_config config;
+    char **command; /* in the place of the image's Entrypoint; NULL when not given */
+    char **args;    /* in the place of its Cmd */
+    uint16_t *ports;
+    size_t port_count;
+    struct wfe_service_probe probe;
+};
+
 struct wfe_step {
     char *name; /* NULL when not given: results say "unknown" */
     struct wfe_step_config config;
@@ -131,6 +156,8 @@ struct wfe_workflow {
     char *id; /* the first workflow's; NULL when the document is no workflow or names none */
     struct wfe_step *steps;
     size_t step_count;
+    struct wfe_service *services;
+    size_t service_count;
     cJSON *data; /* the document's own `data` object overlaid by the caller's; never NULL */
 };
 

@@ -31,24 +31,37 @@ static void read_image(struct wfe_step_reader *reader, const struct wfe_node *no
         config->image = wfe_steal(&text);
 }
 
-static void read_command(struct wfe_step_reader *reader, const struct wfe_node *node,
-    const struct wfe_step_path *path, struct wfe_step_config *config)
+char **wfe_step_read_words(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const char *allowed)
 {
     if (node->kind != WFE_NODE_LIST || node->count == 0) {
-        wfe_step_refuse(reader, node, path, "a list of strings (a shell's line goes into 'run')");
-        return;
+        wfe_step_refuse(reader, node, path, allowed);
+        return NULL;
     }
-    config->command = wfe_step_allocate(reader, node->count + 1, sizeof *config->command);
-    if (!config->command)
-        return;
+    char **words = wfe_step_allocate(reader, node->count + 1, sizeof *words);
     size_t count = 0;
-    for (size_t i = 0; i < node->count; i++) {
+    for (size_t i = 0; words && i < node->count; i++) {
         struct wfe_step_path where = {.up = path, .index = i};
         char *text = wfe_step_text(reader, node->items[i], &where, i == 0 ? 1 : 0,
             i == 0 ? "a program's name" : "a string");
         if (text)
-            config->command[count++] = text;
+            words[count++] = text;
     }
+    return words;
+}
+
+void wfe_step_free_words(char **words)
+{
+    for (char **word = words; word && *word; word++)
+        free(*word);
+    free(words);
+}
+
+static void read_command(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    config->command = wfe_step_read_words(
+        reader, node, path, "a list of strings (a shell's line goes into 'run')");
 }
 
 static void read_run(struct wfe_step_reader *reader, const struct wfe_node *node,
@@ -160,7 +173,7 @@ static void read_cpu(struct wfe_step_reader *reader, const struct wfe_node *node
         wfe_step_refuse(reader, node, path, allowed);
 }
 
-static void read_duration(struct wfe_step_reader *reader, const struct wfe_node *node,
+void wfe_step_read_duration(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, uint64_t min_ms, uint64_t *ret)
 {
     uint64_t ms;
@@ -181,14 +194,14 @@ static void read_duration(struct wfe_step_reader *reader, const struct wfe_node 
 static void read_timeout(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
-    read_duration(reader, node, path, 1, &config->timeout_ms);
+    wfe_step_read_duration(reader, node, path, 1, &config->timeout_ms);
 }
 
 static void read_timeout_ms(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
     if (node->kind == WFE_NODE_INT)
-        read_duration(reader, node, path, 1, &config->timeout_ms);
+        wfe_step_read_duration(reader, node, path, 1, &config->timeout_ms);
     else
         wfe_step_refuse(reader, node, path, "a number of milliseconds");
 }
@@ -196,7 +209,7 @@ static void read_timeout_ms(struct wfe_step_reader *reader, const struct wfe_nod
 static void read_grace(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
-    read_duration(reader, node, path, 0, &config->grace_ms);
+    wfe_step_read_duration(reader, node, path, 0, &config->grace_ms);
 }
 
 static void read_output_limit(struct wfe_step_reader *reader, const struct wfe_node *node,
@@ -385,9 +398,7 @@ static void free_pairs(struct wfe_step_pair *pairs, size_t count)
 void wfe_step_config_done(struct wfe_step_config *config)
 {
     free(config->image);
-    for (char **word = config->command; word && *word; word++)
-        free(*word);
-    free(config->command);
+    wfe_step_free_words(config->command);
     free(config->run);
     free_pairs(config->env, config->env_count);
     for (size_t i = 0; i < config->volume_count; i++) {

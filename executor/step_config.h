@@ -19,6 +19,16 @@
 void wfe_step_config_read(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config);
 
+/* A number of milliseconds, or a text with a unit, at least min_ms. */
+void wfe_step_read_duration(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, uint64_t min_ms, uint64_t *ret);
+
+/* A list of texts, NULL-terminated, allocated; the first of them is no empty one. NULL when it is
+ * none (told), or memory ran out. */
+char **wfe_step_read_words(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const char *allowed);
+void wfe_step_free_words(char **words);
+
 void wfe_step_config_done(struct wfe_step_config *config);
 
 /* Whether an artifact may be called that: letters, digits, ".", "_", "-"; the first one a letter,

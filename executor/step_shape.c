@@ -6,6 +6,7 @@
 
 #include "executor/step_config.h"
 #include "executor/step_interpolate.h"
+#include "executor/step_services.h"
 #include "libcommon/cleanup.h"
 
 #define STEP_NAME_MAX 128
@@ -239,6 +240,7 @@ static void read_workflow(struct collector *collector, const struct wfe_node *no
     if (!wfe_step_is_map(reader, node, path))
         return;
     read_id(collector, node, path);
+    wfe_step_read_services(reader, node, path, collector->workflow);
     const struct wfe_node *steps = wfe_step_given(node, "steps");
     if (!steps) {
         wfe_step_problem(reader, node, &steps_path, "found nothing; allowed: a list of steps");
@@ -271,7 +273,8 @@ static void read_workflows(struct collector *collector, const struct wfe_node *r
             read_workflow(collector, list->items[i], &where, &where);
         }
     }
-    if (collector->workflow->step_count == 0 && reader->problems->errors == errors)
+    if (collector->workflow->step_count == 0 && collector->workflow->service_count == 0 &&
+        reader->problems->errors == errors)
         wfe_step_problem(reader, root, NULL,
             "found no step of type containerd in the workflow; allowed: at least one");
 }

@@ -10,6 +10,8 @@
 #include "libcommon/cleanup.h"
 #include "tasks.pb-c.h"
 
+#define PROCESS_TYPE_URL "types.containerd.io/opencontainers/runtime-spec/1/Process"
+
 /* A kill answers at once; a shim that hangs must not hang us. */
 #define KILL_TIMEOUT_MS 10000
 #define KILLED_TIMEOUT_MS 30000
@@ -57,15 +59,15 @@ enum wfe_task_refusal wfe_task_judge(const struct wfe_error *err)
 }
 
 int wfe_task_create(const struct wfe_session *session, const char *id,
-    const Snapshots__PrepareSnapshotResponse *root, const struct wfe_task_io *io,
-    struct wfe_error *err)
+    const Snapshots__PrepareSnapshotResponse *root, const char *stdout_path,
+    const char *stderr_path, struct wfe_error *err)
 {
     Tasks__CreateTaskRequest request = TASKS__CREATE_TASK_REQUEST__INIT;
     request.container_id = (char *)id;
     request.rootfs = root->mounts;
     request.n_rootfs = root->n_mounts;
-    request.stdout = (char *)wfe_task_io_stdout(io);
-    request.stderr = (char *)wfe_task_io_stderr(io);
+    request.stdout = (char *)stdout_path;
+    request.stderr = (char *)stderr_path;
     struct wfe_rpc_context context = wfe_session_context(session);
     /* Cancelled half-way, a task could appear after its clean-up. */
     context.cancel = NULL;
@@ -84,8 +86,13 @@ static int start_wait(const struct wfe_session *session, const char *id, struct 
         session->rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"}, &request.base, ret, err);
 }
 
-/* 0 with the status; -ETIMEDOUT with err untouched after wait_ms; else an error. */
-static int receive_status(
+int wfe_task_wait_start(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call **ret_wait, struct wfe_error *err)
+{
+    return start_wait(session, id, session->cancel, ret_wait, err);
+}
+
+int wfe_task_wait_finish(
     struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err)
 {
     WFE_MESSAGE ProtobufCMessage *reply = NULL;
@@ -150,7 +157,7 @@ static int request_start(const struct wfe_session *session, const char *id, stru
 }
 
 /* A start that was lost with the daemon may have been carried out. */
-static int start_task(const struct wfe_session *session, const char *id, struct wfe_error *err)
+int wfe_task_start(const struct wfe_session *session, const char *id, struct wfe_error *err)
 {
     for (;;) {
         struct wfe_error failure = WFE_ERROR_INIT;
@@ -187,8 +194,8 @@ static int await_grace(const struct wfe_session *session, struct wfe_rpc_call *w
         int64_t left = until - now_ms();
         if (left <= 0 || wfe_cancel_count(session->cancel) > 1)
             return -ETIMEDOUT;
-        int r =
-            receive_status(wait, left < GRACE_SLICE_MS ? left : GRACE_SLICE_MS, ret_status, err);
+        int r = wfe_task_wait_finish(
+            wait, left < GRACE_SLICE_MS ? left : GRACE_SLICE_MS, ret_status, err);
         if (r != -ETIMEDOUT)
             return r;
     }
@@ -212,7 +219,7 @@ static int try_to_stop(const struct wfe_session *session, const char *id, uint64
     r = kill_task(session, id, SIGKILL, err);
     if (r < 0)
         return r;
-    r = receive_status(wait, KILLED_TIMEOUT_MS, ret_status, err);
+    r = wfe_task_wait_finish(wait, KILLED_TIMEOUT_MS, ret_status, err);
     if (r == -ETIMEDOUT)
         return wfe_error_set(err, WFE_ERROR_CONTAINERD, ETIMEDOUT,
             "the task did not end within %d s of SIGKILL", KILLED_TIMEOUT_MS / 1000);
@@ -235,6 +242,19 @@ static int stop_task(const struct wfe_session *session, const char *id, uint64_t
         if (r < 0)
             return r;
     }
+}
+
+int wfe_task_stop(
+    const struct wfe_session *session, const char *id, uint64_t grace_ms, struct wfe_error *err)
+{
+    uint32_t status;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = stop_task(session, id, grace_ms, &status, &failure);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0 && err)
+        *err = failure;
+    return r;
 }
 
 /* The daemon went away while the task runs on. */
@@ -261,7 +281,7 @@ static int await_end(const struct wfe_session *session, const char *id, struct w
                 return -ETIMEDOUT;
         }
         struct wfe_error failure = WFE_ERROR_INIT;
-        int r = *wait ? receive_status(*wait, left, ret_status, &failure) : -EAGAIN;
+        int r = *wait ? wfe_task_wait_finish(*wait, left, ret_status, &failure) : -EAGAIN;
         if (r == 0 || (r == -ETIMEDOUT && failure.kind == WFE_ERROR_NONE) || r == -ECANCELED)
             return r;
         if (!*wait || is_lost(r, &failure))
@@ -287,7 +307,7 @@ int wfe_task_run(const struct wfe_session *session, const char *id,
     int r = start_wait(session, id, session->cancel, &wait, err);
     if (r < 0)
         return r;
-    r = start_task(session, id, err);
+    r = wfe_task_start(session, id, err);
     if (r < 0)
         return r;
     struct wfe_task_end end = {0};
@@ -330,4 +350,83 @@ int wfe_task_delete(
         if (stop_task(session, id, 0, &status, NULL) < 0)
             pause_ms(PAUSE_MS);
     }
+}
+
+/* What became of a process is asked for in vain when the task is gone. */
+static void delete_exec(const struct wfe_session *session, const char *id, const char *exec_id)
+{
+    Tasks__DeleteProcessRequest request = TASKS__DELETE_PROCESS_REQUEST__INIT;
+    request.container_id = (char *)id;
+    request.exec_id = (char *)exec_id;
+    wfe_session_undo(session, (struct wfe_rpc_method){TASKS, "DeleteProcess"}, &request.base,
+        DELETE_TIMEOUT_MS, NULL);
+}
+
+static void kill_exec(const struct wfe_session *session, const char *id, const char *exec_id)
+{
+    Tasks__KillRequest request = TASKS__KILL_REQUEST__INIT;
+    request.container_id = (char *)id;
+    request.exec_id = (char *)exec_id;
+    request.signal = SIGKILL;
+    wfe_session_undo(
+        session, (struct wfe_rpc_method){TASKS, "Kill"}, &request.base, KILL_TIMEOUT_MS, NULL);
+}
+
+static int create_exec(const struct wfe_session *session, const char *id, const char *exec_id,
+    const cJSON *process, struct wfe_error *err)
+{
+    WFE_FREE char *text = cJSON_PrintUnformatted(process);
+    if (!text)
+        return wfe_error_nomem(err);
+    Google__Protobuf__Any spec = GOOGLE__PROTOBUF__ANY__INIT;
+    spec.type_url = (char *)PROCESS_TYPE_URL;
+    spec.value.data = (uint8_t *)text;
+    spec.value.len = strlen(text);
+    Tasks__ExecProcessRequest request = TASKS__EXEC_PROCESS_REQUEST__INIT;
+    request.container_id = (char *)id;
+    request.exec_id = (char *)exec_id;
+    request.spec = &spec;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    return wfe_rpc_unary(
+        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Exec"}, &request.base, NULL, err);
+}
+
+static int run_exec(const struct wfe_session *session, const char *id, const char *exec_id,
+    int64_t timeout_ms, uint32_t *ret_status, struct wfe_error *err)
+{
+    Tasks__WaitRequest request = TASKS__WAIT_REQUEST__INIT;
+    request.container_id = (char *)id;
+    request.exec_id = (char *)exec_id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    WFE_RPC_CALL struct wfe_rpc_call *wait = NULL;
+    int r = wfe_rpc_start(
+        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"}, &request.base, &wait, err);
+    if (r < 0)
+        return r;
+    Tasks__StartRequest start = TASKS__START_REQUEST__INIT;
+    start.container_id = (char *)id;
+    start.exec_id = (char *)exec_id;
+    context.cancel = NULL;
+    r = wfe_rpc_unary(
+        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Start"}, &start.base, NULL, err);
+    if (r < 0)
+        return r;
+    r = wfe_task_wait_finish(wait, timeout_ms, ret_status, err);
+    if (r < 0)
+        kill_exec(session, id, exec_id);
+    if (r == -ETIMEDOUT)
+        return wfe_error_set(err, WFE_ERROR_TIMEOUT, ETIMEDOUT, "it did not end in time");
+    return r;
+}
+
+int wfe_task_exec(const struct wfe_session *session, const char *id, const char *exec_id,
+    const cJSON *process, int64_t timeout_ms, uint32_t *ret_status, struct wfe_error *err)
+{
+    int r = create_exec(session, id, exec_id, process, err);
+    if (r < 0)
+        return r;
+    r = run_exec(session, id, exec_id, timeout_ms, ret_status, err);
+    delete_exec(session, id, exec_id);
+    return r;
 }

@@ -10,8 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <cjson/cJSON.h>
+
 #include "executor/connect.h"
-#include "executor/task_io.h"
 #include "snapshots.pb-c.h"
 
 /* How a task ended. */
@@ -31,10 +32,36 @@ enum wfe_task_refusal {
 /* Judge a failure of wfe_task_create() or wfe_task_run(). */
 enum wfe_task_refusal wfe_task_judge(const struct wfe_error *err);
 
-/* Create the task of container `id` on the mounts of its snapshot. Errors: WFE_ERROR_CONTAINERD. */
+/* Create the task of container `id` on the mounts of its snapshot. Its output goes to the paths,
+ * both "" for nowhere. Errors: WFE_ERROR_CONTAINERD. */
 int wfe_task_create(const struct wfe_session *session, const char *id,
-    const Snapshots__PrepareSnapshotResponse *root, const struct wfe_task_io *io,
-    struct wfe_error *err);
+    const Snapshots__PrepareSnapshotResponse *root, const char *stdout_path,
+    const char *stderr_path, struct wfe_error *err);
+
+/* Ask for the task's end, before its start: a task that ends at once must find its waiter. The
+ * session's token cancels the call. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_task_wait_start(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call **ret_wait, struct wfe_error *err);
+/* Its status, once it has ended; -ETIMEDOUT with err untouched after wait_ms (negative: no limit).
+ * Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_CANCELLED. */
+int wfe_task_wait_finish(
+    struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err);
+int wfe_task_start(const struct wfe_session *session, const char *id, struct wfe_error *err);
+
+/* End it: SIGTERM, grace_ms, SIGKILL. One that is gone, or has ended, is success. Never cancelled
+ * by the session's token, but a second request through it cuts the grace short. Errors:
+ * WFE_ERROR_CONTAINERD. */
+int wfe_task_stop(
+    const struct wfe_session *session, const char *id, uint64_t grace_ms, struct wfe_error *err);
+
+/*
+ * Run one more process in the task, without output. `process` is its part of a runtime spec.
+ * *ret_status: how it ended within timeout_ms; -ETIMEDOUT with err set when it was killed for that.
+ * Errors: WFE_ERROR_CONTAINERD (also a program that can't be run), WFE_ERROR_TIMEOUT,
+ * WFE_ERROR_CANCELLED, WFE_ERROR_INTERNAL.
+ */
+int wfe_task_exec(const struct wfe_session *session, const char *id, const char *exec_id,
+    const cJSON *process, int64_t timeout_ms, uint32_t *ret_status, struct wfe_error *err);
 
 struct wfe_task_limits {
     uint64_t timeout_ms; /* from its start; 0: none */
