@@ -134,9 +134,9 @@ class BridgeTest(IntegrationTest):
 
     def serve(self, workflow, text, **config):
         """A step of the workflow that serves `text` over HTTP; returns it and its address."""
-        run = ("cd /tmp; echo " + text + " >index.html; "
-               "echo address $(ip -4 -o addr show eth0 | tr -s ' ' | cut -d ' ' -f 4); "
-               "exec httpd -f -p 80")
+        run = ("cd /tmp; echo " + text + " >index.html; httpd -f -p 80 & "
+               "until grep -qs ':0050 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done; "
+               "echo address $(ip -4 -o addr show eth0 | tr -s ' ' | cut -d ' ' -f 4); wait")
         config = {"network": "bridge", "grace": "0s", **config}
         process = self.start_step({"workflow": {"id": workflow, "steps": [
             step(run, "server", **config)]}})
