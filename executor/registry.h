@@ -48,12 +48,15 @@ void wfe_registry_free(struct wfe_registry *registry);
 
 /*
  * Both fail with
+ *
  *   WFE_ERROR_INPUT      it is not there (ENOENT), access is denied (EACCES), an answer that is no
  *                        manifest
- *   WFE_ERROR_SYSTEM     the registry can't be reached or is out of order, see executor/http.h;
- * EAGAIN: a later try may succeed WFE_ERROR_INTEGRITY  other bytes than the digest's
+ *   WFE_ERROR_SYSTEM     it can't be reached or is out of order, see executor/http.h; EAGAIN: a
+ *                        later try may succeed
+ *   WFE_ERROR_INTEGRITY  other bytes than the digest's
  *   WFE_ERROR_LIMIT      more than WFE_IMAGE_JSON_MAX_BYTES
  *   WFE_ERROR_CANCELLED, and what the sink returned.
+ *
  * Messages name the URL. cancel may be NULL.
  */
 
