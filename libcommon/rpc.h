@@ -69,7 +69,8 @@ struct wfe_rpc_options {
 
 /*
  * A connection to target, a gRPC name: "unix:/path", "ipv4:1.2.3.4:5", "dns:///host:port".
- * It is made lazily: a call that does not wait_for_ready fails with UNAVAILABLE when nobody listens.
+ * It is made lazily: a call that does not wait_for_ready fails with UNAVAILABLE when nobody
+ * listens.
  * options may be NULL.
  */
 int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, struct wfe_rpc **ret,
