@@ -93,7 +93,7 @@ class MountedInputs(IntegrationTest):
 
     def test_only_the_small_go_in_as_layers_by_default(self):
         with open(self.path("big"), "wb") as file:
-            file.write(os.urandom(70 << 20))
+            file.write(os.urandom(17 << 20))
         data = self.put(self.path("big"), "big") | self.put(self.make_tree("t", {"a": "a"}), "tiny")
         run = "grep -c ' /in overlay ' /proc/mounts || true"
         self.assertEqual(self.seen(step(run, {"big": "/in"}), (), data), "1\n")

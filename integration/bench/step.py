@@ -94,11 +94,19 @@ def measure_confinement(lab, report, runs):
         step = write_document(lab, name, document)
         return lambda: lab.time_ms([lab.executor, "run", "--progress", "none", step])
 
-    confined_ms, open_ms = map(median, interleave(
+    ids = itertools.count()
+
+    def peer(*options):
+        return lambda: lab.time_ms(
+            ["ctr", "run", "--rm", *options, IMAGE, f"confined-{next(ids)}", "true"])
+
+    confined_ms, open_ms, peer_ms, peer_open_ms = map(median, interleave(
         runs, run_of("confined.json", TRUE),
-        run_of("unconfined.json", {**TRUE, "seccomp": "unconfined"})))
+        run_of("unconfined.json", {**TRUE, "seccomp": "unconfined"}), peer("--seccomp"), peer()))
     report.figure("true: confinement", f"with {confined_ms:.1f} ms, without {open_ms:.1f} ms",
                   confined_ms - open_ms, 10, "ms")
+    report.note("true: confinement of ctr", f"with {peer_ms:.1f} ms, without {peer_open_ms:.1f} ms: "
+                f"{peer_ms - peer_open_ms:.1f} ms; confined, ours is {confined_ms / peer_ms:.2f} of it")
 
 
 def measure(lab, report, runs):
