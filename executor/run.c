@@ -29,9 +29,9 @@
 
 #define UNDO_TIMEOUT_MS 30000
 
-/* Stored inputs of more bytes than this, which the daemon has not got, are mounted by default. Of 16
- * MiB a layer takes twice as long as a mount, also when the step reads all of it (`scripts/bench
- * input`); what is smaller is soon applied, and as a layer costs nothing the next time. */
+/* Stored inputs of more bytes than this, which the daemon has not got, are mounted by default: of
+ * those a layer takes twice as long as a mount, also when the step reads all of it (`scripts/bench
+ * input`). What is smaller is soon applied, and as a layer costs nothing the next time. */
 #define MOUNT_FROM_BYTES (UINT64_C(16) * 1024 * 1024)
 
 /* One step on its way. The flags say what has to be unmade: each is set before its request goes
