@@ -113,7 +113,7 @@ static int end_pass(struct wfe_artifact *artifact, struct wfe_error *err)
 static void end_scanning(struct wfe_artifact *artifact)
 {
     pthread_mutex_lock(&artifact->lock);
-    artifact->scanning = false;
+    artifact->scanning = artifact->passing = false;
     pthread_mutex_unlock(&artifact->lock);
 }
 
@@ -133,11 +133,14 @@ static void *run_scan(void *context)
     return NULL;
 }
 
-/* For an artifact whose index was in the cache, and whose data have to be spooled. */
+/* For an artifact whose index was in the cache, and whose data have to be spooled: once somebody
+ * wants them. */
 static void *run_pass(void *context)
 {
     struct wfe_artifact *artifact = context;
     struct wfe_error err = WFE_ERROR_INIT;
+    const struct timespec never = {.tv_sec = INT32_MAX};
+    wfe_index_await_want(artifact->index, &never);
     if (end_pass(artifact, &err) < 0)
         wfe_artifact_blame(artifact, err.message);
     end_scanning(artifact);
@@ -147,7 +150,8 @@ static void *run_pass(void *context)
 static int start_scan(
     struct wfe_artifact *artifact, void *(*run)(void *context), struct wfe_error *err)
 {
-    artifact->scanning = true;
+    artifact->scanning = run == run_scan;
+    artifact->passing = run == run_pass;
     int r = wfe_artifact_start_thread(&artifact->scan_thread, run, artifact);
     if (r < 0)
         return wfe_error_system(err, -r, "pthread_create");

@@ -37,7 +37,8 @@ struct wfe_artifact {
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
-    bool scanning; /* or, with an index from the cache, passing over the stream */
+    bool scanning;
+    bool passing; /* with an index from the cache, over what has to be spooled */
     bool hashing;
     bool expects_digest; /* `digest` is what the bytes should have */
     bool knows_digest;   /* `digest` is what was expected or found */

@@ -51,7 +51,7 @@ static int read_fd(int fd, char *buffer, size_t length, uint64_t offset, struct 
 static bool is_scanning(struct wfe_artifact *artifact)
 {
     pthread_mutex_lock(&artifact->lock);
-    bool scanning = artifact->scanning;
+    bool scanning = artifact->scanning || artifact->passing;
     pthread_mutex_unlock(&artifact->lock);
     return scanning;
 }

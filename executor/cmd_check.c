@@ -5,9 +5,14 @@
 #include <cjson/cJSON.h>
 
 #include "executor/commands.h"
+#include "executor/host.h"
+#include "executor/input_mount.h"
+#include "executor/network.h"
 #include "executor/run.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/store.h"
+
+#define AVAILABLE "available"
 
 static void report_daemon(const struct wfe_session *session, cJSON *report)
 {
@@ -24,6 +29,26 @@ static void report_daemon(const struct wfe_session *session, cJSON *report)
     cJSON_AddStringToObject(report, "io", files ? "file" : session->local ? "fifo" : "none");
 }
 
+/* What a step may ask of the daemon's machine, or why it can't have it. */
+static void report_machine(const struct wfe_session *session, cJSON *report)
+{
+    const char *mount = "the daemon is remote", *bridge = mount;
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (session->local) {
+        const char *obstacle = wfe_input_mount_obstacle(&(struct wfe_inputs){.count = 0});
+        mount = obstacle ? obstacle : AVAILABLE;
+        struct wfe_network *network = NULL;
+        struct wfe_network_options options = {.id = "check"};
+        bridge = wfe_network_plan(&options, &network, &err) < 0 ? err.message : AVAILABLE;
+        wfe_network_free(network);
+        struct wfe_host host = wfe_host_probe();
+        cJSON_AddStringToObject(
+            report, "apparmor", host.apparmor_profile ? host.apparmor_profile : "none");
+    }
+    cJSON_AddStringToObject(report, "inputs_as_mount", mount);
+    cJSON_AddStringToObject(report, "network_bridge", bridge);
+}
+
 static int main_check(const struct wfe_globals *globals, const char *operand)
 {
     (void)operand;
@@ -35,6 +60,7 @@ static int main_check(const struct wfe_globals *globals, const char *operand)
     cJSON_AddBoolToObject(report, "ok", r == 0);
     if (r == 0) {
         report_daemon(&session, report);
+        report_machine(&session, report);
         wfe_session_done(&session);
     } else {
         cJSON_AddStringToObject(report, "error", err.message);
@@ -51,7 +77,7 @@ static int main_check(const struct wfe_globals *globals, const char *operand)
 
 const struct wfe_command wfe_command_check = {
     .name = "check",
-    .summary = "Tell which daemon answers, its version, platform and snapshotter",
+    .summary = "Tell which daemon answers, and what works with it",
     .options = (const struct wfe_option[]){WFE_OPTIONS_END},
     .main = main_check,
 };

@@ -137,6 +137,13 @@ class MountTest(IntegrationTest):
             left = [name for name in os.listdir(self.cache) if not name.endswith(".idx")]
             self.assertEqual(left, [])
 
+    @staticmethod
+    def spooled(pid):
+        """Bytes in files without a name that the process has open."""
+        folder = f"/proc/{pid}/fd"
+        return sum(os.stat(os.path.join(folder, number)).st_size for number in os.listdir(folder)
+                   if os.readlink(os.path.join(folder, number)).endswith(" (deleted)"))
+
     def _mount_processes(self):
         found = []
         for entry in os.listdir("/proc"):

@@ -67,8 +67,16 @@ class ExecutorCli(IntegrationTest):
     def test_check_says_what_is_there(self):
         process = self.executor("check")
         self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertIn(self.session.address, process.stdout)
-        self.assertIn("overlayfs", process.stdout)
+        report = json.loads(process.stdout)
+        self.assertEqual(report["address"], self.session.address)
+        self.assertEqual(report["snapshotter"], "overlayfs")
+        self.assertEqual(report["inputs_as_mount"], "available")
+        self.assertEqual(report["network_bridge"], "available")
+
+    def test_check_says_what_is_missing(self):
+        process = self.executor("check", env={"CNI_PATH": "/nowhere"})
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertIn("/nowhere", json.loads(process.stdout)["network_bridge"])
 
     def test_gc_with_nothing_to_do_succeeds(self):
         process = self.executor("gc")
