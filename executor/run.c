@@ -462,14 +462,31 @@ static void undone(const char *what, int r, const struct wfe_error *err)
 /* One thing that the daemon is asked to forget. */
 struct undo {
     const char *what;
+    int (*again)(const struct step_run *run, struct wfe_error *err);
     struct wfe_rpc_call *call; /* in flight; NULL: there is nothing to do, or it failed */
 };
 
-static void undo_end(struct undo *undo)
+static int delete_lease(const struct step_run *run, struct wfe_error *err)
+{
+    return wfe_lease_delete(&run->session, run->id, false, UNDO_TIMEOUT_MS, err);
+}
+
+static int delete_container(const struct step_run *run, struct wfe_error *err)
+{
+    return wfe_container_delete(&run->session, run->id, UNDO_TIMEOUT_MS, err);
+}
+
+/* What a daemon refused whose disk was full, it may do now that the snapshot is gone. */
+static void undo_end(const struct step_run *run, struct undo *undo)
 {
     struct wfe_error err = WFE_ERROR_INIT;
-    undone(undo->what, wfe_session_undo_finish(undo->call, &err), &err);
+    int r = wfe_session_undo_finish(undo->call, &err);
     wfe_rpc_call_free(undo->call);
+    if (r < 0 && r != -EAGAIN && err.kind == WFE_ERROR_CONTAINERD) {
+        err = (struct wfe_error)WFE_ERROR_INIT;
+        r = undo->again(run, &err);
+    }
+    undone(undo->what, r, &err);
 }
 
 /* Unmake what the daemon holds of the step. The order matters: without its container's record a
@@ -480,7 +497,8 @@ static void unwind(struct step_run *run)
     struct wfe_error err = WFE_ERROR_INIT;
     hold_lease(run, NULL);
     run->session.lease = NULL;
-    struct undo lease = {.what = "the lease"}, container = {.what = "the container"};
+    struct undo lease = {.what = "the lease", .again = delete_lease},
+                container = {.what = "the container", .again = delete_container};
     if (run->lease_made)
         undone(lease.what,
             wfe_lease_delete_start(
@@ -509,8 +527,8 @@ static void unwind(struct step_run *run)
         err = (struct wfe_error)WFE_ERROR_INIT;
         undone("the network", wfe_network_down(run->network, &err), &err);
     }
-    undo_end(&container);
-    undo_end(&lease);
+    undo_end(run, &container);
+    undo_end(run, &lease);
 }
 
 static void release(struct step_run *run)
