@@ -11,6 +11,7 @@ import zipfile
 import zlib
 
 from archives import FILTERS, ArchiveTest, digest, run, tar_member, text, write_tar
+from mounting import wait_until
 
 
 # In small blocks, since nothing of a block that is cut can be decoded.
@@ -60,7 +61,9 @@ class BrokenArchives(ArchiveTest):
                     self.assertLessEqual(len(wrong), 1)
                     if suffix in ("", ".gz"):
                         self.assertGreater(len(right), len(members) * (part - 0.15))
-                    self.assertIn(volume["reason"][:20], self.log_of(point))
+                    # The log has it a moment after volume.json.
+                    self.assertTrue(wait_until(
+                        lambda: volume["reason"][:20] in self.log_of(point)), self.log_of(point))
                     self.assertIsNone(process.poll())
 
     def test_flipped_bits_do_no_harm(self):
