@@ -7,31 +7,8 @@
 #include "artifactfs/volume_parts.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/document.h"
-#include "libcommon/file.h"
 
 #define REFERENCE_KEY "__wfe_artifact"
-
-static int read_json(const char *path, cJSON **ret, struct wfe_error *err)
-{
-    WFE_FREE char *text = NULL;
-    size_t length;
-    int r = wfe_read_file(path, WFE_DOCUMENT_MAX_BYTES, &text, &length, err);
-    if (r < 0)
-        return r;
-    const char *end = NULL;
-    WFE_JSON cJSON *data = cJSON_ParseWithLengthOpts(text, length + 1, &end, true);
-    if (!data) {
-        int line = 1;
-        for (const char *at = text; end && at < end && at < text + length; at++)
-            line += *at == '\n';
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "%s:%d: not valid JSON", path, line);
-    }
-    if (!cJSON_IsObject(data))
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "%s: found something else than a JSON object; workflow data is one", path);
-    *ret = wfe_steal(&data);
-    return 0;
-}
 
 /* Collect the references below value as {name: digest}; name is the path of keys so far. */
 static int collect(const cJSON *value, const char *name, cJSON *references, struct wfe_error *err)
@@ -164,7 +141,7 @@ int wfe_volume_fill_data(
         return wfe_error_nomem(err);
     int r = 0;
     if (options->data_path) {
-        r = read_json(options->data_path, &data, err);
+        r = wfe_data_read(options->data_path, &data, err);
         if (r == 0)
             r = collect(data, "", references, err);
     }

@@ -5,10 +5,10 @@
 #include <cjson/cJSON.h>
 
 #include "executor/commands.h"
-#include "executor/host.h"
-#include "executor/input_mount.h"
-#include "executor/network.h"
-#include "executor/run.h"
+#include "executor/spec/host.h"
+#include "executor/input/input_mount.h"
+#include "executor/network/network.h"
+#include "executor/run/run.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/store.h"
 

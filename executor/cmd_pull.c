@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "executor/commands.h"
-#include "executor/import.h"
-#include "executor/lease.h"
-#include "executor/progress.h"
-#include "executor/pull.h"
-#include "executor/registry_hosts.h"
+#include "executor/image/import.h"
+#include "executor/daemon/lease.h"
+#include "executor/run/progress.h"
+#include "executor/image/pull.h"
+#include "executor/image/registry_hosts.h"
 #include "libcommon/cleanup.h"
 
 #define LEASE_DELETE_TIMEOUT_MS 30000

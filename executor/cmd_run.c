@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "executor/commands.h"
-#include "executor/registry_hosts.h"
-#include "executor/run.h"
-#include "executor/workflow_file.h"
+#include "executor/image/registry_hosts.h"
+#include "executor/run/run.h"
+#include "executor/step/workflow_file.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 #include "libcommon/log.h"

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "executor/commands.h"
-#include "executor/run.h"
-#include "executor/services.h"
-#include "executor/workflow_file.h"
+#include "executor/run/run.h"
+#include "executor/service/services.h"
+#include "executor/step/workflow_file.h"
 #include "libcommon/cleanup.h"
 
 enum { WORKFLOW = 1, DATA };

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-#include "executor/connect.h"
+#include "executor/daemon/connect.h"
 #include "libcommon/cancel.h"
 #include "libcommon/options.h"
 

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "executor/commands.h"
-#include "executor/pull.h"
-#include "executor/run.h"
+#include "executor/image/pull.h"
+#include "executor/run/run.h"
 #include "libcommon/log.h"
 
 static const struct wfe_command *const COMMANDS[] = {

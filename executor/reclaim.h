@@ -19,12 +19,12 @@
 
 #include <stddef.h>
 
-#include "executor/connect.h"
+#include "executor/daemon/connect.h"
 
 struct wfe_reclaim_report {
     size_t steps;    /* containers with all that belongs to them */
     size_t leases;   /* of steps that had no container yet */
-    size_t networks; /* see executor/network.h */
+    size_t networks; /* see executor/network/network.h */
     size_t failed;   /* still there; the log says why */
 };
 

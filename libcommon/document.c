@@ -11,6 +11,7 @@
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/document_build.h"
+#include "libcommon/file.h"
 
 #define PROBLEM_MAX_BYTES 4096
 #define DESCRIPTION_TEXT_MAX 60
@@ -235,4 +236,26 @@ cJSON *wfe_node_to_json(const struct wfe_node *node)
         return collection_to_json(node);
     }
     return NULL;
+}
+
+int wfe_data_read(const char *path, cJSON **ret, struct wfe_error *err)
+{
+    WFE_FREE char *text = NULL;
+    size_t length;
+    int r = wfe_read_file(path, WFE_DOCUMENT_MAX_BYTES, &text, &length, err);
+    if (r < 0)
+        return r;
+    const char *end = NULL;
+    WFE_JSON cJSON *data = cJSON_ParseWithLengthOpts(text, length + 1, &end, true);
+    if (!data) {
+        int line = 1;
+        for (const char *at = text; end && at < end && at < text + length; at++)
+            line += *at == '\n';
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "%s:%d: not valid JSON", path, line);
+    }
+    if (!cJSON_IsObject(data))
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "%s: found something else than a JSON object; workflow data is one", path);
+    *ret = wfe_steal(&data);
+    return 0;
 }

@@ -148,4 +148,9 @@ const char *wfe_node_describe(
  * memory ran out; the caller deletes. */
 cJSON *wfe_node_to_json(const struct wfe_node *node);
 
+/* Workflow data: the JSON object in the file at path ("-": stdin), of WFE_DOCUMENT_MAX_BYTES at
+ * most. The caller deletes *ret. Errors: WFE_ERROR_INPUT (not JSON, no object), those of
+ * wfe_read_file(). */
+int wfe_data_read(const char *path, cJSON **ret, struct wfe_error *err);
+
 #endif

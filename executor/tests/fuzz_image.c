@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/image.h"
+#include "executor/image/image.h"
 #include "libcommon/cleanup.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

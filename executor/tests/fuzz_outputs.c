@@ -4,8 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "executor/outputs.h"
-#include "executor/result.h"
+#include "executor/run/outputs.h"
+#include "executor/run/result.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/utf8.h"
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/docker_config.h"
-#include "executor/registry_auth.h"
-#include "executor/toml.h"
+#include "executor/image/docker_config.h"
+#include "executor/image/registry_auth.h"
+#include "executor/image/toml.h"
 #include "libcommon/cleanup.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

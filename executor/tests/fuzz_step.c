@@ -4,8 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "executor/step.h"
-#include "executor/user.h"
+#include "executor/step/step.h"
+#include "executor/spec/user.h"
 #include "libcommon/cleanup.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

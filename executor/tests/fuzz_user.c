@@ -4,7 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "executor/user.h"
+#include "executor/spec/user.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

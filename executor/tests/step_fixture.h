@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "executor/step.h"
+#include "executor/step/step.h"
 #include "libcommon/cleanup.h"
 
 static inline void cleanup_workflow(struct wfe_workflow **workflow)

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "executor/artifacts.h"
+#include "executor/input/artifacts.h"
 #include "libcommon/file.h"
 
 /* Resolving names to sources; what the daemon makes of them is tested against a real one. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/capabilities.h"
+#include "executor/spec/capabilities.h"
 
 #include <linux/capability.h>
 #include <setjmp.h>

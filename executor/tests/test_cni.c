@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/cni.h"
+#include "executor/network/cni.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "executor/cni_plugin.h"
+#include "executor/network/cni_plugin.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "executor/connect.h"
+#include "executor/daemon/connect.h"
 
 static void assert_target(const char *address, const char *expected, bool expected_local)
 {

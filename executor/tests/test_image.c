@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/image.h"
+#include "executor/image/image.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "executor/platform.h"
+#include "executor/daemon/platform.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"

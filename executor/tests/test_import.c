@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/import.h"
+#include "executor/image/import.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "executor/import_plan.h"
+#include "executor/image/import_plan.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"

@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
-#include "executor/cni.h"
-#include "executor/network_files.h"
-#include "executor/network_ports.h"
-#include "executor/network_range.h"
+#include "executor/network/cni.h"
+#include "executor/network/network_files.h"
+#include "executor/network/network_ports.h"
+#include "executor/network/network_range.h"
 #include "libcommon/cleanup.h"
 
 static void a_name_fits_an_interface_and_is_the_same_each_time(void **state)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/outputs.h"
+#include "executor/run/outputs.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "executor/docker_config.h"
-#include "executor/registry_auth.h"
+#include "executor/image/docker_config.h"
+#include "executor/image/registry_auth.h"
 #include "libcommon/cleanup.h"
 
 static struct wfe_challenge parse(const char *values)

@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "executor/http.h"
-#include "executor/registry_hosts.h"
-#include "executor/toml.h"
+#include "executor/image/http.h"
+#include "executor/image/registry_hosts.h"
+#include "executor/image/toml.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
 

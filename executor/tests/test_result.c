@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "executor/result.h"
+#include "executor/run/result.h"
 #include "libcommon/cleanup.h"
 
 static struct wfe_stream_output whole(const char *text)

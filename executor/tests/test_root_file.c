@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/root_file.h"
+#include "executor/spec/root_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

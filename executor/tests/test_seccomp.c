@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/seccomp.h"
+#include "executor/spec/seccomp.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "executor/capabilities.h"
+#include "executor/spec/capabilities.h"
 #include "libcommon/cleanup.h"
 
 #define DENIED (-EPERM)

@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <sys/socket.h>
 
-#include "executor/service_probe.h"
-#include "executor/services.h"
+#include "executor/service/service_probe.h"
+#include "executor/service/services.h"
 
 #define STEPS "  steps: [{name: s, type: containerd, config: {image: a}}]\n"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/spec.h"
+#include "executor/spec/spec.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "executor/capabilities.h"
+#include "executor/spec/capabilities.h"
 #include "libcommon/cleanup.h"
 
 /* containerd's own mounts, which the tests of volumes count from. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/spec.h"
+#include "executor/spec/spec.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

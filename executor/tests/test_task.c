@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "executor/task.h"
+#include "executor/daemon/task.h"
 
 static enum wfe_task_refusal judge(const char *text)
 {

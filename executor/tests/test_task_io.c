@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "executor/task_io.h"
+#include "executor/daemon/task_io.h"
 #include "libcommon/file.h"
 
 /* The tests play the shim: they open the paths for writing and write. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "executor/user.h"
+#include "executor/spec/user.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "executor/step.h"
+#include "executor/step/step.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_SNAPSHOT_H
+#define WFE_EXECUTOR_SNAPSHOT_H
+
+/* Snapshots: a step's writable root, and layers applied into committed chains. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "executor/daemon/connect.h"
+#include "executor/image/image.h"
+#include "executor/daemon/labels.h"
+#include "snapshots.pb-c.h"
+
+/* *ret: whether a snapshot of that name exists. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_snapshot_exists(
+    const struct wfe_session *session, const char *name, bool *ret, struct wfe_error *err);
+
+/*
+ * Prepare the active snapshot `key` on top of `parent` ("" for none). The reply holds its mounts;
+ * free it with protobuf_c_message_free_unpacked. Errors: WFE_ERROR_CONTAINERD (ENOENT: no such
+ * parent; EEXIST: the key is taken).
+ */
+int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, const char *parent,
+    const struct wfe_label *labels, size_t label_count, Snapshots__PrepareSnapshotResponse **ret,
+    struct wfe_error *err);
+
+/* The directories of the daemon's machine that a prepared snapshot shows, the uppermost first and
+ * without its own writable one, as "A:B:C" (part of `prepared`); NULL when its mounts are not
+ * understood. */
+const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepared);
+
+/* Remove; one that is gone already is success. Never cancelled by the session's token. */
+int wfe_snapshot_remove(
+    const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err);
+
+/*
+ * Make chain_id out of parent (NULL: none) and the blob `layer`: Prepare, Diff.Apply, check
+ * that the tar's digest is diff_id, Commit. A chain that is there already is success,
+ * applies nothing, and is put under the session's lease. It has the label then (NULL: none). On
+ * failure no snapshot is left. Errors: WFE_ERROR_INTEGRITY (other diffID), WFE_ERROR_CONTAINERD.
+ */
+int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_digest *parent,
+    const struct wfe_descriptor *layer, const struct wfe_digest *diff_id,
+    const struct wfe_digest *chain_id, const struct wfe_label *label, struct wfe_error *err);
+
+#endif

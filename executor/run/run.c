@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+#include "executor/run/run.h"
+
+#include <stdlib.h>
+
+#include "executor/run/run_parts.h"
+#include "executor/service/run_services.h"
+#include "libcommon/cleanup.h"
+#include "libcommon/log.h"
+
+const char *wfe_run_address(const char *given, const struct wfe_step_config *config)
+{
+    const char *const candidates[] = {
+        given,
+        config ? config->containerd_addr : NULL,
+        getenv("WFE_CONTAINERD_ADDR"),
+        getenv("CONTAINERD_ADDRESS"),
+    };
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++)
+        if (candidates[i] && *candidates[i])
+            return candidates[i];
+    return WFE_STEP_DEFAULT_ADDRESS;
+}
+
+/* One try. ret_data: the step's output, NULL when its task never ran. *ret_again: the inputs could
+ * not be mounted, so they have to be layers. */
+static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome *outcome,
+    cJSON **ret_data, bool *ret_again)
+{
+    int r = wfe_step_run_stages(run, data, &outcome->error);
+    if (r < 0)
+        outcome->kind = wfe_step_run_judge_failure(run, &outcome->error);
+    if (r < 0 && run->mount && run->task_made && !run->ended)
+        run->mount_fails = wfe_input_mount_is_unseen(run->mount, &outcome->error);
+    *ret_again = run->mount_fails;
+    if (run->mount && run->ended) {
+        run->mount_broke = wfe_input_mount_check(run->mount, &run->mount_error) < 0;
+        wfe_input_mount_stop(run->mount);
+    }
+    if (run->connected)
+        wfe_step_run_unwind(run);
+    if (run->ended) {
+        wfe_step_run_judge_end(run, outcome);
+        struct wfe_error err = WFE_ERROR_INIT;
+        if (wfe_step_run_collect_output(run, ret_data, &err) < 0 &&
+            outcome->kind == WFE_OUTCOME_DONE) {
+            outcome->kind = WFE_OUTCOME_FAILED;
+            outcome->error = err;
+        }
+    }
+    wfe_step_run_release(run);
+}
+
+static void run_step(const struct wfe_workflow *workflow, const struct wfe_step *step,
+    const struct wfe_run_options *options, struct wfe_outcome *ret, cJSON **ret_data)
+{
+    const cJSON *data = workflow->data;
+    const struct step_run start = {
+        .options = options,
+        .step = step,
+        .name = step->name ? step->name : "unknown",
+        .workflow_id = workflow->id,
+        .inputs_as = options->inputs_as,
+    };
+    wfe_log_set_step(step->name);
+    wfe_progress_step(options->progress, step->name);
+    struct step_run run = start;
+    struct wfe_outcome outcome = {.kind = WFE_OUTCOME_DONE};
+    bool again;
+    try_step(&run, data, &outcome, ret_data, &again);
+    if (again) {
+        wfe_log(WFE_LOG_WARN, "inputs", "they can't be mounted and are applied as layers: %s",
+            outcome.error.kind != WFE_ERROR_NONE ? outcome.error.message
+                                                 : "a target is no plain directory of the image");
+        run = start;
+        run.inputs_as = WFE_INPUTS_LAYER;
+        outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_DONE};
+        try_step(&run, data, &outcome, ret_data, &again);
+    }
+    if (outcome.kind != WFE_OUTCOME_DONE && step->name)
+        wfe_error_prefix(&outcome.error, "step '%s'", step->name);
+    wfe_log_set_step(NULL);
+    wfe_progress_step(options->progress, NULL);
+    *ret = outcome;
+}
+
+void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *options,
+    struct wfe_outcome *ret, cJSON **ret_output_data)
+{
+    struct wfe_outcome outcome = {.kind = WFE_OUTCOME_DONE};
+    cJSON *output_data = cJSON_CreateObject();
+    if (!output_data) {
+        outcome.kind = WFE_OUTCOME_FAILED;
+        wfe_error_nomem(&outcome.error);
+    }
+    struct wfe_run_services *services = NULL;
+    if (outcome.kind == WFE_OUTCOME_DONE &&
+        wfe_run_services_up(workflow, options, &services, &outcome.error) < 0)
+        outcome.kind =
+            outcome.error.kind == WFE_ERROR_CANCELLED ? WFE_OUTCOME_CANCELLED : WFE_OUTCOME_FAILED;
+    for (size_t i = 0; i < workflow->step_count && outcome.kind == WFE_OUTCOME_DONE; i++) {
+        WFE_JSON cJSON *step_data = NULL;
+        run_step(workflow, &workflow->steps[i], options, &outcome, &step_data);
+        if (step_data && (wfe_result_merge(output_data, step_data) < 0 ||
+                             wfe_result_merge(workflow->data, step_data) < 0)) {
+            outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_FAILED};
+            wfe_error_nomem(&outcome.error);
+        }
+    }
+    struct wfe_error end = WFE_ERROR_INIT;
+    if (wfe_run_services_ended(services, &end))
+        outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_FAILED, .error = end};
+    wfe_run_services_down(services);
+    *ret = outcome;
+    *ret_output_data = output_data;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef WFE_EXECUTOR_RUN_H
+#define WFE_EXECUTOR_RUN_H
+
+/*
+ * The way of a step: connect → lease → image → artifacts → snapshot → spec → container →
+ * task → outputs → result, and back again. Whatever was made is unmade in reverse order in
+ * every way that a step can end; what could not be unmade is logged, and goes with its lease or
+ * with the next executor's reclaiming.
+ */
+
+#include <cjson/cJSON.h>
+
+#include "executor/input/artifacts.h"
+#include "executor/run/progress.h"
+#include "executor/run/result.h"
+#include "executor/step/step.h"
+#include "executor/daemon/task_io.h"
+#include "libcommon/cancel.h"
+#include "libcommon/rpc.h"
+
+struct wfe_run_options {
+    const char *address; /* overrides the steps' own; NULL: not given */
+    const char *namespace_;
+    const char *snapshotter; /* NULL: overlayfs */
+    const char *store_path;
+    const struct wfe_artifact_binding *bindings;
+    size_t binding_count;
+    const char *raw_directory;   /* NULL: none */
+    const char *hosts_directory; /* see executor/image/registry.h */
+    unsigned max_downloads;      /* see executor/image/pull.h */
+    bool io_given;               /* else: files when io_directory is set, FIFOs otherwise */
+    enum wfe_task_io_kind io;
+    const char *io_directory; /* $WFE_IO_DIR, or NULL */
+    enum wfe_inputs_kind inputs_as;
+    struct wfe_progress *progress;
+    struct wfe_cancel *cancel;
+    wfe_rpc_observer *observer; /* may be NULL */
+    void *observer_context;
+};
+
+/*
+ * Run the workflow's steps in order, with its services beside them
+ * (executor/service/run_services.h). Each step's output is merged into the workflow's data before
+ * the next; the first step that fails ends it. *ret_output_data (caller deletes) holds the merged
+ * output of the steps that ran. The outcome says how it ended; its signal_number is the caller's to
+ * fill in.
+ */
+void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *options,
+    struct wfe_outcome *ret, cJSON **ret_output_data);
+
+/* The daemon's address: options->address, the step's, $WFE_CONTAINERD_ADDR, $CONTAINERD_ADDRESS,
+ * containerd's default. A view. */
+const char *wfe_run_address(const char *given, const struct wfe_step_config *config);
+
+#endif

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+#include "executor/run/run_parts.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "executor/daemon/container.h"
+#include "executor/spec/host.h"
+#include "executor/daemon/lease.h"
+#include "executor/network/network_files.h"
+#include "executor/image/pull.h"
+#include "executor/reclaim.h"
+#include "executor/spec/root_user.h"
+#include "executor/daemon/snapshot.h"
+#include "executor/spec/spec.h"
+#include "libcommon/cleanup.h"
+#include "libcommon/log.h"
+
+/* Stored inputs of more bytes than this, which the daemon has not got, are mounted by default: of
+ * those a layer takes twice as long as a mount, also when the step reads all of it (`scripts/bench
+ * input`). What is smaller is soon applied, and as a layer costs nothing the next time. */
+#define MOUNT_FROM_BYTES (UINT64_C(16) * 1024 * 1024)
+
+static int check_cancelled(const struct step_run *run, struct wfe_error *err)
+{
+    if (wfe_cancel_requested(run->options->cancel))
+        return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped before it ran");
+    return 0;
+}
+
+/* Whether the daemon's files and kernel are ours. Behind a forwarded socket they are not, but then
+ * there has to be a directory for the output that both see. */
+static bool is_daemon_here(const struct step_run *run)
+{
+    return run->session.local && !run->options->io_directory;
+}
+
+/* Where this step's temporary files are. */
+static const char *temporary_directory(void)
+{
+    const char *directory = getenv("TMPDIR");
+    return directory && *directory ? directory : "/tmp";
+}
+
+/* Why the inputs can't be mounted (static), or NULL. */
+static const char *mount_obstacle(const struct step_run *run)
+{
+    return run->session.local ? wfe_input_mount_obstacle(&run->inputs) : "the daemon is remote";
+}
+
+static int start_mount(struct step_run *run, struct wfe_error *err)
+{
+    int r = wfe_input_mount_start(
+        &run->inputs, temporary_directory(), run->id, run->options->store_path, &run->mount, err);
+    run->mount_fails = r < 0;
+    return r;
+}
+
+/* Mounting begins before the daemon has answered, when it was asked for. */
+static int start_wanted_mount(struct step_run *run, struct wfe_error *err)
+{
+    if (run->inputs.count == 0 || run->inputs_as != WFE_INPUTS_MOUNT)
+        return 0;
+    const char *obstacle = mount_obstacle(run);
+    if (!obstacle)
+        return start_mount(run, err);
+    wfe_log(WFE_LOG_WARN, "inputs", "not mounted but applied as layers: %s", obstacle);
+    return 0;
+}
+
+/* Whether there can be a bridge is told before anything is made. */
+static int plan_network(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_step_config *config = &run->step->config;
+    if (config->network != WFE_NETWORK_BRIDGE)
+        return 0;
+    if (!run->session.local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
+            "network: bridge needs a daemon on this machine, and the one at %s is remote",
+            run->session.address);
+    WFE_FREE char *group = NULL;
+    if (run->workflow_id &&
+        asprintf(&group, "%s/%s", run->session.namespace_, run->workflow_id) < 0) {
+        group = NULL;
+        return wfe_error_nomem(err);
+    }
+    struct wfe_network_options options = {
+        .id = run->id,
+        .group = group,
+        .ports = config->ports,
+        .port_count = config->port_count,
+    };
+    return wfe_network_plan(&options, &run->network, err);
+}
+
+static int connect_daemon(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    struct wfe_connect_options connect_options = {
+        .address = wfe_run_address(options->address, &run->step->config),
+        .namespace_ = options->namespace_,
+        .snapshotter = options->snapshotter,
+        .cancel = options->cancel,
+        .observer = options->observer,
+        .observer_context = options->observer_context,
+    };
+    wfe_progress_stage(options->progress, "connecting to %s", connect_options.address);
+    int r = wfe_connect_start(&connect_options, &run->session, err);
+    if (r < 0)
+        return r;
+    run->connected = true;
+    if (is_daemon_here(run)) {
+        r = wfe_host_check_volumes(&run->step->config, err);
+        if (r < 0)
+            return r;
+    }
+    r = plan_network(run, err);
+    if (r < 0)
+        return r;
+    run->lease_made = true;
+    r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
+    if (r == 0)
+        r = start_wanted_mount(run, err);
+    if (r == 0)
+        r = wfe_connect_finish(&run->session, err);
+    if (r < 0)
+        return r;
+    wfe_log(WFE_LOG_INFO, "connect", "containerd %s, %s/%s, at %s", run->session.version,
+        run->session.platform.os, run->session.platform.architecture, run->session.address);
+    return 0;
+}
+
+/* Awaited in any case: a lease must not appear after its deletion. */
+int wfe_step_run_hold_lease(void *context, struct wfe_error *err)
+{
+    struct step_run *run = context;
+    if (!run->lease_call)
+        return 0;
+    int r = wfe_lease_create_finish(run->lease_call, err);
+    wfe_rpc_call_free(wfe_steal(&run->lease_call));
+    run->session.lease = run->id;
+    return r;
+}
+
+/* As the step's policy says. */
+static int find_image(struct step_run *run, struct wfe_error *err)
+{
+    struct wfe_pull_options options = {
+        .registry.hosts_directory = run->options->hosts_directory,
+        .max_downloads = run->options->max_downloads,
+        .progress = run->options->progress,
+    };
+    return wfe_pull_by_policy(&run->session, &run->step->config, &options, wfe_step_run_hold_lease,
+        run, &run->image, err);
+}
+
+/* Mount the inputs where the choice is ours, they can be mounted and it is worth it. */
+static int choose_mount(
+    struct step_run *run, const struct wfe_digest *image_chain, struct wfe_error *err)
+{
+    if (run->inputs.count == 0 || run->inputs_as != WFE_INPUTS_AUTO || mount_obstacle(run))
+        return 0;
+    uint64_t bytes;
+    int r = wfe_inputs_missing_bytes(&run->session, image_chain, &run->inputs, &bytes, err);
+    if (r < 0 || bytes <= MOUNT_FROM_BYTES)
+        return r;
+    wfe_progress_stage(run->options->progress, "mounting the inputs");
+    return start_mount(run, err);
+}
+
+static int bring_inputs(
+    struct step_run *run, const struct wfe_digest *image_chain, struct wfe_error *err)
+{
+    int r = choose_mount(run, image_chain, err);
+    if (r < 0)
+        return r;
+    if (!run->mount)
+        return wfe_inputs_apply(&run->session, &run->image, image_chain, &run->inputs,
+            run->options->progress, &run->root_chain, err);
+    run->root_chain = *image_chain;
+    return 0;
+}
+
+static int make_root_chain(struct step_run *run, struct wfe_error *err)
+{
+    struct wfe_digest image_chain;
+    int r = wfe_image_unpack(
+        &run->session, &run->image.manifest, &run->image.config, NULL, NULL, &image_chain, err);
+    if (r < 0) {
+        wfe_error_prefix(err, "image '%s'", run->image.name);
+        return r;
+    }
+    return bring_inputs(run, &image_chain, err);
+}
+
+static int prepare_root(struct step_run *run, struct wfe_error *err)
+{
+    run->snapshot_made = true;
+    int r = wfe_snapshot_prepare(
+        &run->session, run->id, run->root_chain.text, NULL, 0, &run->root, err);
+    if (r < 0)
+        wfe_error_prefix(err, "root file system");
+    return r;
+}
+
+/* Who has to be looked up takes the root file system, and that of this machine. */
+static int find_user(struct step_run *run, struct wfe_error *err)
+{
+    const char *text = wfe_root_user_text(run->step->config.user, run->image.config.user);
+    bool looked_up = is_daemon_here(run) && wfe_user_is_valid(text) && wfe_user_needs(text);
+    int r = looked_up && !run->root ? prepare_root(run, err) : 0;
+    if (r == 0)
+        r = wfe_root_user(text, looked_up ? run->root : NULL, &run->user, err);
+    if (r < 0)
+        wfe_error_prefix(err, "user '%.64s'", text);
+    return r;
+}
+
+static int bring_network_up(struct step_run *run, struct wfe_error *err)
+{
+    if (!run->network)
+        return 0;
+    wfe_progress_stage(run->options->progress, "attaching the network");
+    return wfe_network_up(run->network, run->options->cancel, err);
+}
+
+static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
+{
+    char **env = wfe_spec_env(&run->image.config, data, &run->step->config);
+    if (!env)
+        return wfe_error_nomem(err);
+    struct wfe_spec_options options = {
+        .namespace_ = run->session.namespace_,
+        .container_id = run->id,
+        .architecture = run->session.platform.architecture,
+        .user = &run->user,
+    };
+    if (is_daemon_here(run)) {
+        struct wfe_host host = wfe_host_probe();
+        options.apparmor_profile = host.apparmor_profile;
+        options.limits_swap = host.limits_swap;
+    }
+    if (run->mount)
+        options.overlays = wfe_input_mount_overlays(run->mount, &options.overlay_count);
+    struct wfe_spec_file files[WFE_NETWORK_FILES_MAX];
+    options.files = files;
+    if (run->network) {
+        options.network_namespace = wfe_network_namespace(run->network);
+        options.files = wfe_network_files(run->network, &options.file_count);
+    } else if (run->step->config.network == WFE_NETWORK_HOST) {
+        options.file_count = wfe_network_host_files(run->session.local, files);
+    }
+    int r = wfe_spec_build(&run->step->config, &run->image.config, env, &options, &run->spec, err);
+    wfe_spec_env_free(env);
+    if (r < 0)
+        return r;
+    const cJSON *process = cJSON_GetObjectItemCaseSensitive(run->spec, "process");
+    if (cJSON_GetArraySize(cJSON_GetObjectItemCaseSensitive(process, "args")) == 0)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "nothing to run: neither run nor command is given, and image '%s' has no command of "
+            "its own",
+            run->image.name);
+    return 0;
+}
+
+/* Mounted inputs lie on what the image has there. */
+static int complete_mount(struct step_run *run, struct wfe_error *err)
+{
+    if (!run->mount)
+        return 0;
+    int r = prepare_root(run, err);
+    if (r < 0)
+        return r;
+    r = wfe_input_mount_await(run->mount, run->options->cancel, err);
+    run->mount_fails = r < 0 && r != -ECANCELED;
+    if (r < 0)
+        return r;
+    r = wfe_input_mount_add_image(run->mount, run->root, err);
+    run->mount_fails = r == -ENOTSUP;
+    return r;
+}
+
+/* The snapshot is made while the daemon writes the container's record. */
+static int create_container(struct step_run *run, struct wfe_error *err)
+{
+    struct wfe_container_options options = {
+        .id = run->id,
+        .image = run->image.name,
+        .step_name = run->name,
+        .spec = run->spec,
+    };
+    wfe_progress_stage(run->options->progress, "preparing the root file system");
+    run->container_made = true;
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_container_create_start(&run->session, &options, &call, err);
+    if (r < 0)
+        return r;
+    if (!run->root)
+        r = prepare_root(run, err);
+    /* Awaited in any case: a record must not appear after its deletion. */
+    int container_r = wfe_container_create_finish(call, r == 0 ? err : NULL);
+    return r < 0 ? r : container_r;
+}
+
+static int open_io(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    struct wfe_task_io_options io = {
+        .kind = options->io,
+        .base_directory = options->io_directory,
+        .container_id = run->id,
+        .limit_bytes = run->step->config.output_limit_bytes,
+        .progress = options->progress,
+        .raw_directory = options->raw_directory,
+        .step_name = run->name,
+    };
+    if (!options->io_given)
+        io.kind = io.base_directory ? WFE_TASK_IO_FILE : WFE_TASK_IO_FIFO;
+    if (io.kind == WFE_TASK_IO_FIFO && !run->session.local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "the daemon at %s is remote: set WFE_IO_DIR to a directory that it sees under the "
+            "same path",
+            run->session.address);
+    if (!io.base_directory || io.kind == WFE_TASK_IO_FIFO)
+        io.base_directory = temporary_directory();
+    return wfe_task_io_open(&io, &run->io, err);
+}
+
+/* A step that failed by itself may have failed for want of memory. */
+static void ask_for_oom(struct step_run *run)
+{
+    const struct wfe_task_end *end = &run->end;
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (end->exit_status == 0 || end->timed_out || end->cancelled)
+        return;
+    if (wfe_task_oom_kills(&run->session, run->id, &run->oom_kills, &err) < 0)
+        wfe_log(WFE_LOG_DEBUG, "task", "no word of its memory: %s", err.message);
+}
+
+static int run_task(struct step_run *run, struct wfe_error *err)
+{
+    wfe_progress_stage(run->options->progress, "starting");
+    run->task_made = true;
+    int r = wfe_task_create(&run->session, run->id, run->root, wfe_task_io_stdout(run->io),
+        wfe_task_io_stderr(run->io), err);
+    if (r < 0)
+        return r;
+    wfe_progress_stage(run->options->progress, "running");
+    /* Others' leftovers are seen to while the step runs, when there is nothing else to do. */
+    struct wfe_reclaimer *reclaimer = wfe_reclaimer_start(&run->session);
+    struct wfe_task_limits limits = {
+        .timeout_ms = run->step->config.timeout_ms,
+        .grace_ms = run->step->config.grace_ms,
+    };
+    r = wfe_task_run(&run->session, run->id, &limits, &run->end, err);
+    run->ended = r == 0;
+    if (run->ended)
+        ask_for_oom(run);
+    wfe_reclaimer_stop(reclaimer);
+    return r;
+}
+
+/* The way of a step, as far as it comes. */
+int wfe_step_run_stages(struct step_run *run, const cJSON *data, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    int r = wfe_inputs_resolve(&run->step->config, data, options->bindings, options->binding_count,
+        options->store_path, &run->inputs, err);
+    if (r == 0)
+        r = wfe_unique_name(run->id, err);
+    if (r == 0)
+        r = connect_daemon(run, err);
+    if (r == 0)
+        r = find_image(run, err);
+    if (r == 0)
+        r = make_root_chain(run, err);
+    if (r == 0)
+        r = complete_mount(run, err);
+    if (r == 0)
+        r = find_user(run, err);
+    if (r == 0)
+        r = check_cancelled(run, err);
+    if (r == 0)
+        r = bring_network_up(run, err);
+    if (r == 0)
+        r = build_spec(run, data, err);
+    if (r == 0)
+        r = check_cancelled(run, err);
+    if (r == 0)
+        r = create_container(run, err);
+    if (r == 0)
+        r = open_io(run, err);
+    if (r == 0)
+        r = check_cancelled(run, err);
+    if (r == 0)
+        r = run_task(run, err);
+    return r;
+}
