@@ -53,7 +53,7 @@ static int main_check(const struct wfe_globals *globals, const char *operand)
 {
     (void)operand;
     WFE_JSON cJSON *report = cJSON_CreateObject();
-    cJSON_AddStringToObject(report, "address", wfe_run_address(globals->address, NULL));
+    cJSON_AddStringToObject(report, "address", wfe_run_daemon(&globals->daemon, NULL).address);
     struct wfe_session session;
     struct wfe_error err = WFE_ERROR_INIT;
     int r = wfe_command_connect(globals, &session, &err);

@@ -259,9 +259,7 @@ static int run(const struct wfe_globals *globals, struct parsed *parsed, const c
             .name = parsed->artifacts[i].name, .source = parsed->artifacts[i].value};
     const char *io_directory = getenv("WFE_IO_DIR");
     struct wfe_run_options options = {
-        .address = globals->address,
-        .namespace_ = globals->namespace_,
-        .snapshotter = globals->snapshotter,
+        .daemon = globals->daemon,
         .store_path = parsed->store ? parsed->store : default_store,
         .bindings = bindings,
         .binding_count = parsed->artifact_count,
@@ -272,9 +270,8 @@ static int run(const struct wfe_globals *globals, struct parsed *parsed, const c
         .io_given = parsed->io_given,
         .io = parsed->io,
         .io_directory = io_directory && *io_directory ? io_directory : NULL,
-        .cancel = globals->cancel,
-        .observer = wfe_log_enabled(WFE_LOG_DEBUG) ? log_rpc : NULL,
     };
+    options.daemon.observer = wfe_log_enabled(WFE_LOG_DEBUG) ? log_rpc : NULL;
     int exit_status = WFE_EXIT_FAILURE;
     int r = options.store_path ? 0 : wfe_error_nomem(&err);
     if (r == 0 && options.raw_directory) {

@@ -74,12 +74,7 @@ static int run(const struct wfe_globals *globals, const struct parsed *parsed, c
         return r;
     const struct wfe_step_config *first =
         workflow->step_count > 0 ? &workflow->steps[0].config : NULL;
-    struct wfe_connect_options connect_options = {
-        .address = wfe_run_address(globals->address, first),
-        .namespace_ = globals->namespace_,
-        .snapshotter = globals->snapshotter,
-        .cancel = globals->cancel,
-    };
+    struct wfe_connect_options connect_options = wfe_run_daemon(&globals->daemon, first);
     struct wfe_session session;
     r = wfe_connect(&connect_options, &session, err);
     if (r == 0) {

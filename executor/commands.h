@@ -17,10 +17,7 @@
 
 /* Options before the command, and what main() set up. */
 struct wfe_globals {
-    const char *address; /* NULL: not given */
-    const char *namespace_;
-    const char *snapshotter; /* NULL: the default */
-    struct wfe_cancel *cancel;
+    struct wfe_connect_options daemon;
 };
 
 /* One of them. main() parses its options, shows its help, and sees to its operand. */

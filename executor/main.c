@@ -22,12 +22,27 @@ static const struct wfe_command *const COMMANDS[] = {
 };
 #define COMMAND_COUNT (sizeof COMMANDS / sizeof *COMMANDS)
 
-enum { ADDRESS = 1, NAMESPACE, SNAPSHOTTER, LOG_LEVEL, LOG_FORMAT, VERSION };
+enum {
+    ADDRESS = 1,
+    NAMESPACE,
+    SNAPSHOTTER,
+    TLS_CA,
+    TLS_CERT,
+    TLS_KEY,
+    CONNECT_TIMEOUT,
+    LOG_LEVEL,
+    LOG_FORMAT,
+    VERSION
+};
 
 static const struct wfe_option OPTIONS[] = {
     {"address", 'a', "A", "containerd's address (default: the step's, the environment's)", ADDRESS},
     {"namespace", 'n', "N", "containerd's namespace (default: default)", NAMESPACE},
     {"snapshotter", 0, "S", "snapshotter (default: overlayfs)", SNAPSHOTTER},
+    {"tls-ca", 0, "FILE", "PEM certificates that a https address is trusted by", TLS_CA},
+    {"tls-cert", 0, "FILE", "our own PEM certificate", TLS_CERT},
+    {"tls-key", 0, "FILE", "its key", TLS_KEY},
+    {"connect-timeout", 0, "T", "until the daemon has answered (default: 10s)", CONNECT_TIMEOUT},
     {"log-level", 0, "L", "error, warn, info or debug (default: warn)", LOG_LEVEL},
     {"log-format", 0, "F", "text or json (default: text)", LOG_FORMAT},
     {"version", 0, NULL, "show the version", VERSION},
@@ -48,19 +63,40 @@ int wfe_stop_signal(void)
     return stop_signal;
 }
 
+static int take_timeout(const char *value, int64_t *ret_ms, struct wfe_error *err)
+{
+    uint64_t ms;
+    if (wfe_duration_parse(value, &ms) < 0 || ms == 0)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "--connect-timeout '%s': expected a duration like 500ms, 10s or 2m", value);
+    *ret_ms = (int64_t)ms;
+    return 0;
+}
+
 static int take_option(void *context, int id, const char *value, struct wfe_error *err)
 {
     struct parsed *parsed = context;
     switch (id) {
     case ADDRESS:
-        parsed->globals.address = value;
+        parsed->globals.daemon.address = value;
         break;
     case NAMESPACE:
-        parsed->globals.namespace_ = value;
+        parsed->globals.daemon.namespace_ = value;
         break;
     case SNAPSHOTTER:
-        parsed->globals.snapshotter = value;
+        parsed->globals.daemon.snapshotter = value;
         break;
+    case TLS_CA:
+        parsed->globals.daemon.tls.ca = value;
+        break;
+    case TLS_CERT:
+        parsed->globals.daemon.tls.cert = value;
+        break;
+    case TLS_KEY:
+        parsed->globals.daemon.tls.key = value;
+        break;
+    case CONNECT_TIMEOUT:
+        return take_timeout(value, &parsed->globals.daemon.timeout_ms, err);
     case LOG_LEVEL:
         if (wfe_log_level_parse(value, &parsed->level) < 0)
             return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
@@ -111,12 +147,7 @@ int wfe_command_fail(const struct wfe_command *command, const struct wfe_error *
 int wfe_command_connect(
     const struct wfe_globals *globals, struct wfe_session *ret, struct wfe_error *err)
 {
-    struct wfe_connect_options options = {
-        .address = wfe_run_address(globals->address, NULL),
-        .namespace_ = globals->namespace_,
-        .snapshotter = globals->snapshotter,
-        .cancel = globals->cancel,
-    };
+    struct wfe_connect_options options = wfe_run_daemon(&globals->daemon, NULL);
     return wfe_connect(&options, ret, err);
 }
 
@@ -232,7 +263,7 @@ int main(int argc, char **argv)
         setlocale(LC_CTYPE, "");
     /* It also takes a zip's times in the local time zone, and a layer must not depend on that. */
     setenv("TZ", "UTC0", 1);
-    struct parsed parsed = {.level = WFE_LOG_WARN, .globals = {.namespace_ = "default"}};
+    struct parsed parsed = {.level = WFE_LOG_WARN, .globals.daemon.namespace_ = "default"};
     struct wfe_error err = WFE_ERROR_INIT;
     int first;
     if (wfe_options_parse(OPTIONS, argc, argv, true, take_option, &parsed, &first, &err) < 0)
@@ -255,9 +286,9 @@ int main(int argc, char **argv)
     }
     wfe_log_setup(parsed.level, parsed.json);
     /* Never freed: the signal thread holds it until the process ends. */
-    int r = wfe_cancel_new(&parsed.globals.cancel);
+    int r = wfe_cancel_new(&parsed.globals.daemon.cancel);
     if (r == 0)
-        r = start_signal_thread(parsed.globals.cancel);
+        r = start_signal_thread(parsed.globals.daemon.cancel);
     if (r < 0)
         return refuse(strerror(-r));
     return run_command(command, &parsed.globals, argc - first, argv + first);

@@ -23,7 +23,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def make_certificates(folder, names=("localhost",)):
+def make_certificates(folder, names=("IP:127.0.0.1", "DNS:localhost"), days=2):
     """A CA (ca.crt) and a server's certificate of it (server.crt, server.key) in a new folder."""
     os.makedirs(folder)
 
@@ -36,9 +36,9 @@ def make_certificates(folder, names=("localhost",)):
     openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "server.key", "-out", "server.csr",
             "-subj", "/CN=server")
     with open(os.path.join(folder, "names"), "w", encoding="utf-8") as file:
-        file.write("subjectAltName=IP:127.0.0.1," + ",".join(f"DNS:{name}" for name in names))
+        file.write("subjectAltName=" + ",".join(names))
     openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", "server.crt", "-days", "2", "-extfile", "names")
+            "-CAcreateserial", "-out", "server.crt", "-days", str(days), "-extfile", "names")
 
 
 class Registry:

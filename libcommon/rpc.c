@@ -109,7 +109,15 @@ static grpc_arg integer_arg(const char *key, int value)
     return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = (char *)key, .value.integer = value};
 }
 
-static grpc_channel *create_channel(const char *target)
+static grpc_channel_credentials *create_credentials(const struct wfe_rpc_tls *tls)
+{
+    if (!tls)
+        return grpc_insecure_credentials_create();
+    grpc_ssl_pem_key_cert_pair pair = {.private_key = tls->key_pem, .cert_chain = tls->cert_pem};
+    return grpc_ssl_credentials_create_ex(tls->ca_pem, tls->cert_pem ? &pair : NULL, NULL, NULL);
+}
+
+static grpc_channel *create_channel(const char *target, const struct wfe_rpc_tls *tls)
 {
     grpc_arg args[16];
     size_t count = 0;
@@ -135,7 +143,7 @@ static grpc_channel *create_channel(const char *target)
     }
     assert(count <= sizeof args / sizeof *args);
     grpc_channel_args channel_args = {.num_args = count, .args = args};
-    grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
+    grpc_channel_credentials *credentials = create_credentials(tls);
     grpc_channel *channel = grpc_channel_create(target, credentials, &channel_args);
     grpc_channel_credentials_release(credentials);
     return channel;
@@ -152,13 +160,20 @@ int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, s
         free(rpc);
         return wfe_error_nomem(err);
     }
-    if (options)
+    if (options) {
         rpc->options = *options;
+        rpc->options.tls = NULL;
+    }
     static pthread_once_t initialised = PTHREAD_ONCE_INIT;
     pthread_once(&initialised, initialise_core);
-    rpc->channel = create_channel(target);
+    rpc->channel = create_channel(target, options ? options->tls : NULL);
     *ret = rpc;
     return 0;
+}
+
+void wfe_rpc_wake(struct wfe_rpc *rpc)
+{
+    grpc_channel_check_connectivity_state(rpc->channel, 1);
 }
 
 void wfe_rpc_free(struct wfe_rpc *rpc)

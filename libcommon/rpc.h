@@ -62,8 +62,15 @@ struct wfe_rpc_method {
 typedef void wfe_rpc_observer(
     void *context, const char *method, int grpc_status, int64_t duration_ns);
 
+/* TLS: PEM texts, whole and valid. */
+struct wfe_rpc_tls {
+    char *ca_pem;             /* certificates that are trusted; NULL: the system's */
+    char *cert_pem, *key_pem; /* our own, for a daemon that asks; NULL: none */
+};
+
 struct wfe_rpc_options {
-    wfe_rpc_observer *observer; /* may be NULL */
+    const struct wfe_rpc_tls *tls; /* NULL: plain; borrowed for the call alone */
+    wfe_rpc_observer *observer;    /* may be NULL */
     void *observer_context;
 };
 
@@ -75,6 +82,8 @@ struct wfe_rpc_options {
  */
 int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, struct wfe_rpc **ret,
     struct wfe_error *err);
+/* Begin to make the connection, for a call that comes later. */
+void wfe_rpc_wake(struct wfe_rpc *rpc);
 /* All calls must have been freed. NULL is fine. */
 void wfe_rpc_free(struct wfe_rpc *rpc);
 

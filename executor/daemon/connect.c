@@ -2,10 +2,10 @@
 #include "executor/daemon/connect.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -15,83 +15,7 @@
 #include "libcommon/cleanup.h"
 #include "version.pb-c.h"
 
-#define CONNECT_TIMEOUT_MS 10000
 #define DEFAULT_SNAPSHOTTER "overlayfs"
-
-static const char *after_prefix(const char *text, const char *prefix)
-{
-    size_t length = strlen(prefix);
-    return strncmp(text, prefix, length) == 0 ? text + length : NULL;
-}
-
-/* The path of a Unix socket's address, a view; NULL when it is another kind of address. */
-static const char *socket_path(const char *address)
-{
-    return address[0] == '/' ? address : after_prefix(address, "unix://");
-}
-
-/* gRPC takes the target for a URI and decodes it. */
-static int unix_target(const char *path, char **ret, struct wfe_error *err)
-{
-    if (path[0] != '/')
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "containerd address 'unix://%s': the socket's path must be absolute", path);
-    WFE_BUFFER struct wfe_buffer target = WFE_BUFFER_INIT(SIZE_MAX / 2);
-    int r = wfe_buffer_puts(&target, "unix:");
-    for (; r == 0 && *path; path++) {
-        bool plain = isalnum((unsigned char)*path) || strchr("/-._~", *path);
-        r = wfe_buffer_printf(&target, plain ? "%c" : "%%%02X", (unsigned char)*path);
-    }
-    char *text = r == 0 ? wfe_buffer_steal(&target) : NULL;
-    if (!text)
-        return wfe_error_nomem(err);
-    *ret = text;
-    return 0;
-}
-
-/* "host:port", "1.2.3.4:port", "[::1]:port", each with an optional "/" at the end. */
-static int tcp_target(const char *address, const char *authority, char **ret, struct wfe_error *err)
-{
-    size_t length = strlen(authority);
-    if (length > 0 && authority[length - 1] == '/')
-        length--;
-    const char *colon = memrchr(authority, ':', length);
-    bool has_port = colon && colon > authority && colon + 1 < authority + length &&
-                    strspn(colon + 1, "0123456789") == (size_t)(authority + length - colon - 1);
-    if (!has_port || memchr(authority, '/', length))
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "containerd address '%s': expected HOST:PORT after the scheme", address);
-    char *target = NULL;
-    if (asprintf(&target, "dns:///%.*s", (int)length, authority) < 0)
-        return wfe_error_nomem(err);
-    *ret = target;
-    return 0;
-}
-
-int wfe_connect_target(
-    const char *address, char **ret_target, bool *ret_local, struct wfe_error *err)
-{
-    const char *path = socket_path(address);
-    if (path) {
-        int r = unix_target(path, ret_target, err);
-        if (r == 0)
-            *ret_local = true;
-        return r;
-    }
-    const char *authority = after_prefix(address, "tcp://");
-    if (!authority)
-        authority = after_prefix(address, "http://");
-    if (authority) {
-        int r = tcp_target(address, authority, ret_target, err);
-        if (r == 0)
-            *ret_local = false;
-        return r;
-    }
-    return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-        "containerd address '%s': expected /PATH, unix:///PATH, tcp://HOST:PORT or "
-        "http://HOST:PORT",
-        address);
-}
 
 static int check_socket(const char *path, struct wfe_error *err)
 {
@@ -139,7 +63,7 @@ static int read_platform(
 static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
 {
     struct wfe_rpc_context context = {
-        .timeout_ms = CONNECT_TIMEOUT_MS,
+        .timeout_ms = session->connect_timeout_ms,
         .cancel = session->cancel,
         .namespace_ = session->namespace_,
     };
@@ -162,6 +86,11 @@ static int take_answers(struct wfe_session *session, struct wfe_error *err)
 {
     WFE_MESSAGE ProtobufCMessage *version = NULL;
     int r = wfe_rpc_receive(session->version_call, -1, &version, err);
+    if (r == -ENOSYS)
+        wfe_error_prefix(err,
+            "what answers at %s has not got containerd's API (containerd's own tcp_address has "
+            "CRI alone)",
+            session->address);
     if (r < 0)
         return r;
     snprintf(session->version, sizeof session->version, "%s",
@@ -173,13 +102,61 @@ static int take_answers(struct wfe_session *session, struct wfe_error *err)
     return read_platform(session, (Introspection__PluginsResponse *)plugins, err);
 }
 
-/* Put the address in front of the words of a daemon that can't be reached. */
-static int name_address(const struct wfe_session *session, int r, struct wfe_error *err)
+/* Put the address in front of the words of a daemon that can't be reached, and the reason behind
+ * it when that is TLS. */
+static int name_address(struct wfe_session *session, int r, struct wfe_error *err)
 {
     bool unreachable = r == -EAGAIN && err && err->kind == WFE_ERROR_CONTAINERD;
-    if (unreachable || r == -ETIMEDOUT)
-        wfe_error_prefix(err, "failed to connect to containerd at %s", session->address);
+    if (!unreachable && r != -ETIMEDOUT)
+        return r;
+    char why[256];
+    const struct wfe_rpc_tls *tls = session->target.kind == WFE_ADDRESS_TLS ? &session->tls : NULL;
+    if (unreachable && wfe_tls_explain(&session->target, tls, why, sizeof why)) {
+        *err = (struct wfe_error)WFE_ERROR_INIT;
+        r = wfe_error_set(err, WFE_ERROR_INPUT, EPROTO, "%s", why);
+    }
+    wfe_error_prefix(err, "failed to connect to containerd at %s", session->address);
     return r;
+}
+
+static int open_connections(
+    struct wfe_session *session, const struct wfe_connect_options *options, struct wfe_error *err)
+{
+    const struct wfe_address *target = &session->target;
+    if (target->kind == WFE_ADDRESS_TLS) {
+        int r = wfe_tls_load(&options->tls, &session->tls, err);
+        if (r < 0)
+            return r;
+    }
+    struct wfe_rpc_options rpc_options = {
+        .tls = target->kind == WFE_ADDRESS_TLS ? &session->tls : NULL,
+        .observer = options->observer,
+        .observer_context = options->observer_context,
+    };
+    int r = wfe_rpc_connect(target->target, &rpc_options, &session->rpc, err);
+    if (r < 0 || target->kind == WFE_ADDRESS_UNIX)
+        return r;
+    r = wfe_rpc_connect(target->target, &rpc_options, &session->own_wait_rpc, err);
+    if (r == 0)
+        wfe_rpc_wake(session->own_wait_rpc);
+    return r;
+}
+
+static int start(
+    struct wfe_session *session, const struct wfe_connect_options *options, struct wfe_error *err)
+{
+    int r = wfe_address_parse(options->address, &session->target, err);
+    if (r < 0)
+        return r;
+    session->local = session->target.kind == WFE_ADDRESS_UNIX;
+    r = session->local ? check_socket(session->target.path, err) : 0;
+    if (r < 0)
+        return r;
+    session->address = strdup(options->address);
+    if (!session->address)
+        return wfe_error_nomem(err);
+    r = open_connections(session, options, err);
+    return r < 0 ? r : name_address(session, ask_daemon(session, err), err);
 }
 
 int wfe_connect_start(
@@ -190,30 +167,15 @@ int wfe_connect_start(
         .namespace_ = options->namespace_,
         .snapshotter = options->snapshotter ? options->snapshotter : DEFAULT_SNAPSHOTTER,
         .cancel = options->cancel,
+        .connect_timeout_ms =
+            options->timeout_ms > 0 ? options->timeout_ms : WFE_CONNECT_DEFAULT_TIMEOUT_MS,
     };
-    WFE_FREE char *target = NULL;
-    int r = wfe_connect_target(options->address, &target, &session.local, err);
+    int r = start(&session, options, err);
     if (r < 0)
-        return r;
-    if (session.local) {
-        r = check_socket(socket_path(options->address), err);
-        if (r < 0)
-            return r;
-    }
-    session.address = strdup(options->address);
-    if (!session.address)
-        return wfe_error_nomem(err);
-    struct wfe_rpc_options rpc_options = {
-        .observer = options->observer, .observer_context = options->observer_context};
-    r = wfe_rpc_connect(target, &rpc_options, &session.rpc, err);
-    if (r == 0)
-        r = name_address(&session, ask_daemon(&session, err), err);
-    if (r < 0) {
         wfe_session_done(&session);
-        return r;
-    }
-    *ret = session;
-    return 0;
+    else
+        *ret = session;
+    return r;
 }
 
 int wfe_connect_finish(struct wfe_session *session, struct wfe_error *err)
@@ -244,10 +206,16 @@ void wfe_session_done(struct wfe_session *session)
 {
     wfe_rpc_call_free(wfe_steal(&session->version_call));
     wfe_rpc_call_free(wfe_steal(&session->plugins_call));
-    wfe_rpc_free(session->rpc);
-    session->rpc = NULL;
-    free(session->address);
-    session->address = NULL;
+    wfe_rpc_free(wfe_steal(&session->rpc));
+    wfe_rpc_free(wfe_steal(&session->own_wait_rpc));
+    wfe_address_done(&session->target);
+    wfe_tls_done(&session->tls);
+    free(wfe_steal(&session->address));
+}
+
+struct wfe_rpc *wfe_session_wait_rpc(const struct wfe_session *session)
+{
+    return session->own_wait_rpc ? session->own_wait_rpc : session->rpc;
 }
 
 struct wfe_rpc_context wfe_session_context(const struct wfe_session *session)

@@ -8,6 +8,8 @@
 
 #include <stdbool.h>
 
+#include "executor/daemon/address.h"
+#include "executor/daemon/tls.h"
 #include "libcommon/rpc.h"
 
 /* The daemon's platform in OCI terms; variant "" when it has none. */
@@ -19,7 +21,12 @@ struct wfe_platform {
 
 struct wfe_session {
     struct wfe_rpc *rpc;
-    char *address;    /* as the user gave it */
+    /* Of a remote daemon, else NULL: see wfe_session_wait_rpc(). */
+    struct wfe_rpc *own_wait_rpc;
+    char *address; /* as the user gave it */
+    struct wfe_address target;
+    struct wfe_rpc_tls tls;
+    int64_t connect_timeout_ms;
     bool local;       /* a Unix socket: the daemon may share our file system */
     char version[64]; /* the daemon's, for people */
     struct wfe_platform platform;
@@ -30,8 +37,12 @@ struct wfe_session {
     struct wfe_rpc_call *version_call, *plugins_call; /* in flight until wfe_connect_finish() */
 };
 
+#define WFE_CONNECT_DEFAULT_TIMEOUT_MS 10000
+
 struct wfe_connect_options {
-    const char *address;        /* see wfe_connect_target; borrowed */
+    const char *address;        /* see executor/daemon/address.h */
+    struct wfe_tls_files tls;   /* of a https address */
+    int64_t timeout_ms;         /* until the daemon has answered; 0: the default */
     const char *namespace_;     /* borrowed, must outlive the session */
     const char *snapshotter;    /* borrowed, must outlive the session; NULL: overlayfs */
     struct wfe_cancel *cancel;  /* borrowed, may be NULL */
@@ -40,16 +51,10 @@ struct wfe_connect_options {
 };
 
 /*
- * An address as users write it → a gRPC target (allocated): "/path", "unix:///path",
- * "tcp://host:port", "http://host:port". Errors: WFE_ERROR_INPUT.
- */
-int wfe_connect_target(
-    const char *address, char **ret_target, bool *ret_local, struct wfe_error *err);
-
-/*
  * Connect, and ask the daemon for its version and the snapshotter's platform. Errors:
- * WFE_ERROR_INPUT (address; ENOENT: "containerd socket not found: PATH"), WFE_ERROR_CONTAINERD
- * ("failed to connect to containerd at ADDRESS: …"), WFE_ERROR_CANCELLED.
+ * WFE_ERROR_INPUT (address; TLS files; ENOENT: "containerd socket not found: PATH"; EPROTO: what is
+ * wrong with TLS), WFE_ERROR_CONTAINERD ("failed to connect to containerd at ADDRESS: …"),
+ * WFE_ERROR_CANCELLED.
  */
 int wfe_connect(
     const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);
@@ -78,6 +83,10 @@ int wfe_session_undo_finish(struct wfe_rpc_call *call, struct wfe_error *err);
 /* "wfe-" and 32 random hexadecimal digits: a name that no other executor chooses. */
 #define WFE_UNIQUE_NAME_MAX 40
 int wfe_unique_name(char name[WFE_UNIQUE_NAME_MAX], struct wfe_error *err);
+
+/* The connection for Tasks.Wait. Through a forward of TCP its answer would wait for the
+ * acknowledgement of the answer before it, 40 ms, so that it has one of its own. */
+struct wfe_rpc *wfe_session_wait_rpc(const struct wfe_session *session);
 
 /* The RPC context of the session: namespace, lease, cancel token, no deadline. */
 struct wfe_rpc_context wfe_session_context(const struct wfe_session *session);

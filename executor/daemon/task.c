@@ -23,6 +23,10 @@
 /* How often the grace looks for a second request to stop. */
 #define GRACE_SLICE_MS 100
 
+/* How often a remote daemon gets something to acknowledge while a task runs: without it, a peer
+ * that has vanished would be noticed after minutes only (libcommon/rpc.c). */
+#define NUDGE_MS 20000
+
 /* A daemon that restarts is away for seconds. */
 #define RECONNECT_TIMEOUT_MS 60000
 #define PAUSE_MS 200
@@ -75,15 +79,34 @@ int wfe_task_create(const struct wfe_session *session, const char *id,
         session->rpc, &context, (struct wfe_rpc_method){TASKS, "Create"}, &request.base, NULL, err);
 }
 
-static int start_wait(const struct wfe_session *session, const char *id, struct wfe_cancel *cancel,
-    struct wfe_rpc_call **ret, struct wfe_error *err)
+/* Whether the daemon, or the way to it, was lost. */
+static bool is_lost(int r, const struct wfe_error *failure)
+{
+    return r == -EAGAIN && failure->kind == WFE_ERROR_CONTAINERD;
+}
+
+static int start_wait_on(struct wfe_rpc *rpc, const struct wfe_session *session, const char *id,
+    struct wfe_cancel *cancel, struct wfe_rpc_call **ret, struct wfe_error *err)
 {
     Tasks__WaitRequest request = TASKS__WAIT_REQUEST__INIT;
     request.container_id = (char *)id;
     struct wfe_rpc_context context = wfe_session_context(session);
     context.cancel = cancel;
     return wfe_rpc_start(
-        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"}, &request.base, ret, err);
+        rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"}, &request.base, ret, err);
+}
+
+/* On a connection of its own, when that can be made. */
+static int start_wait(const struct wfe_session *session, const char *id, struct wfe_cancel *cancel,
+    struct wfe_rpc_call **ret, struct wfe_error *err)
+{
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = start_wait_on(wfe_session_wait_rpc(session), session, id, cancel, ret, &failure);
+    if (is_lost(r, &failure))
+        return start_wait_on(session->rpc, session, id, cancel, ret, err);
+    if (r < 0 && err)
+        *err = failure;
+    return r;
 }
 
 int wfe_task_wait_start(const struct wfe_session *session, const char *id,
@@ -103,12 +126,6 @@ int wfe_task_wait_finish(
         return wfe_error_set(err, WFE_ERROR_CONTAINERD, EIO, "Tasks/Wait ended without an answer");
     *ret_status = ((Tasks__WaitResponse *)reply)->exit_status;
     return 0;
-}
-
-/* Whether the daemon, or the way to it, was lost. */
-static bool is_lost(int r, const struct wfe_error *failure)
-{
-    return r == -EAGAIN && failure->kind == WFE_ERROR_CONTAINERD;
 }
 
 /* The daemon was lost: wait until it is back and knows the task. */
@@ -264,7 +281,41 @@ static int wait_again(const struct wfe_session *session, const char *id, struct 
     wfe_rpc_call_free(wfe_steal(wait));
     TaskTypes__Status status;
     int r = find_again(session, id, session->cancel, &status, failure);
-    return r < 0 ? r : start_wait(session, id, session->cancel, wait, failure);
+    return r < 0 ? r : start_wait_on(session->rpc, session, id, session->cancel, wait, failure);
+}
+
+/* Ask something whose answer nobody needs. */
+static void nudge(const struct wfe_session *session, const char *id, struct wfe_rpc_call **call)
+{
+    wfe_rpc_call_free(wfe_steal(call));
+    Tasks__GetRequest request = TASKS__GET_REQUEST__INIT;
+    request.container_id = (char *)id;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    wfe_rpc_start(wfe_session_wait_rpc(session), &context, (struct wfe_rpc_method){TASKS, "Get"},
+        &request.base, call, NULL);
+}
+
+/* wfe_task_wait_finish() on a connection that is seen to live. */
+static int await_status(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err)
+{
+    if (!session->own_wait_rpc)
+        return wfe_task_wait_finish(wait, wait_ms, ret_status, err);
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int64_t until = now_ms() + wait_ms;
+    for (;;) {
+        int64_t left = wait_ms < 0 ? NUDGE_MS : until - now_ms();
+        if (left <= 0)
+            return -ETIMEDOUT;
+        struct wfe_error failure = WFE_ERROR_INIT;
+        int r = wfe_task_wait_finish(wait, left < NUDGE_MS ? left : NUDGE_MS, ret_status, &failure);
+        if (r != -ETIMEDOUT || failure.kind != WFE_ERROR_NONE) {
+            if (r < 0 && err)
+                *err = failure;
+            return r;
+        }
+        nudge(session, id, &call);
+    }
 }
 
 /* Until the task ends by itself: 0; its time is up: -ETIMEDOUT; we were asked to stop:
@@ -281,7 +332,7 @@ static int await_end(const struct wfe_session *session, const char *id, struct w
                 return -ETIMEDOUT;
         }
         struct wfe_error failure = WFE_ERROR_INIT;
-        int r = *wait ? wfe_task_wait_finish(*wait, left, ret_status, &failure) : -EAGAIN;
+        int r = *wait ? await_status(session, id, *wait, left, ret_status, &failure) : -EAGAIN;
         if (r == 0 || (r == -ETIMEDOUT && failure.kind == WFE_ERROR_NONE) || r == -ECANCELED)
             return r;
         if (!*wait || is_lost(r, &failure))
@@ -400,8 +451,8 @@ static int run_exec(const struct wfe_session *session, const char *id, const cha
     request.exec_id = (char *)exec_id;
     struct wfe_rpc_context context = wfe_session_context(session);
     WFE_RPC_CALL struct wfe_rpc_call *wait = NULL;
-    int r = wfe_rpc_start(
-        session->rpc, &context, (struct wfe_rpc_method){TASKS, "Wait"}, &request.base, &wait, err);
+    int r = wfe_rpc_start(wfe_session_wait_rpc(session), &context,
+        (struct wfe_rpc_method){TASKS, "Wait"}, &request.base, &wait, err);
     if (r < 0)
         return r;
     Tasks__StartRequest start = TASKS__START_REQUEST__INIT;

@@ -8,7 +8,7 @@
 #include "libcommon/cleanup.h"
 #include "libcommon/log.h"
 
-const char *wfe_run_address(const char *given, const struct wfe_step_config *config)
+static const char *find_address(const char *given, const struct wfe_step_config *config)
 {
     const char *const candidates[] = {
         given,
@@ -20,6 +20,22 @@ const char *wfe_run_address(const char *given, const struct wfe_step_config *con
         if (candidates[i] && *candidates[i])
             return candidates[i];
     return WFE_STEP_DEFAULT_ADDRESS;
+}
+
+struct wfe_connect_options wfe_run_daemon(
+    const struct wfe_connect_options *given, const struct wfe_step_config *config)
+{
+    struct wfe_connect_options options = *given;
+    options.address = find_address(given->address, config);
+    if (!config)
+        return options;
+    if (!options.tls.ca)
+        options.tls.ca = config->tls_ca;
+    if (!options.tls.cert && !options.tls.key) {
+        options.tls.cert = config->tls_cert;
+        options.tls.key = config->tls_key;
+    }
+    return options;
 }
 
 /* One try. ret_data: the step's output, NULL when its task never ran. *ret_again: the inputs could

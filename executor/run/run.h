@@ -15,14 +15,11 @@
 #include "executor/run/progress.h"
 #include "executor/run/result.h"
 #include "executor/step/step.h"
+#include "executor/daemon/connect.h"
 #include "executor/daemon/task_io.h"
-#include "libcommon/cancel.h"
-#include "libcommon/rpc.h"
 
 struct wfe_run_options {
-    const char *address; /* overrides the steps' own; NULL: not given */
-    const char *namespace_;
-    const char *snapshotter; /* NULL: overlayfs */
+    struct wfe_connect_options daemon; /* its address and TLS override the steps' own */
     const char *store_path;
     const struct wfe_artifact_binding *bindings;
     size_t binding_count;
@@ -34,9 +31,6 @@ struct wfe_run_options {
     const char *io_directory; /* $WFE_IO_DIR, or NULL */
     enum wfe_inputs_kind inputs_as;
     struct wfe_progress *progress;
-    struct wfe_cancel *cancel;
-    wfe_rpc_observer *observer; /* may be NULL */
-    void *observer_context;
 };
 
 /*
@@ -49,8 +43,10 @@ struct wfe_run_options {
 void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *options,
     struct wfe_outcome *ret, cJSON **ret_output_data);
 
-/* The daemon's address: options->address, the step's, $WFE_CONTAINERD_ADDR, $CONTAINERD_ADDRESS,
- * containerd's default. A view. */
-const char *wfe_run_address(const char *given, const struct wfe_step_config *config);
+/* Where a step's daemon is. Its address: the given one, the step's (config may be NULL),
+ * $WFE_CONTAINERD_ADDR, $CONTAINERD_ADDRESS, containerd's default. Its TLS files: those given, else
+ * the step's. The strings are borrowed. */
+struct wfe_connect_options wfe_run_daemon(
+    const struct wfe_connect_options *given, const struct wfe_step_config *config);
 
 #endif

@@ -25,7 +25,7 @@
 
 static int check_cancelled(const struct step_run *run, struct wfe_error *err)
 {
-    if (wfe_cancel_requested(run->options->cancel))
+    if (wfe_cancel_requested(run->options->daemon.cancel))
         return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped before it ran");
     return 0;
 }
@@ -98,14 +98,8 @@ static int plan_network(struct step_run *run, struct wfe_error *err)
 static int connect_daemon(struct step_run *run, struct wfe_error *err)
 {
     const struct wfe_run_options *options = run->options;
-    struct wfe_connect_options connect_options = {
-        .address = wfe_run_address(options->address, &run->step->config),
-        .namespace_ = options->namespace_,
-        .snapshotter = options->snapshotter,
-        .cancel = options->cancel,
-        .observer = options->observer,
-        .observer_context = options->observer_context,
-    };
+    struct wfe_connect_options connect_options =
+        wfe_run_daemon(&options->daemon, &run->step->config);
     wfe_progress_stage(options->progress, "connecting to %s", connect_options.address);
     int r = wfe_connect_start(&connect_options, &run->session, err);
     if (r < 0)
@@ -223,7 +217,7 @@ static int bring_network_up(struct step_run *run, struct wfe_error *err)
     if (!run->network)
         return 0;
     wfe_progress_stage(run->options->progress, "attaching the network");
-    return wfe_network_up(run->network, run->options->cancel, err);
+    return wfe_network_up(run->network, run->options->daemon.cancel, err);
 }
 
 static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
@@ -273,7 +267,7 @@ static int complete_mount(struct step_run *run, struct wfe_error *err)
     int r = prepare_root(run, err);
     if (r < 0)
         return r;
-    r = wfe_input_mount_await(run->mount, run->options->cancel, err);
+    r = wfe_input_mount_await(run->mount, run->options->daemon.cancel, err);
     run->mount_fails = r < 0 && r != -ECANCELED;
     if (r < 0)
         return r;

@@ -33,15 +33,8 @@ static int choose(
 static int bring_up(struct wfe_run_services *run, const struct wfe_workflow *workflow,
     const struct wfe_run_options *options, struct wfe_error *err)
 {
-    struct wfe_connect_options connect_options = {
-        .address = wfe_run_address(
-            options->address, workflow->step_count > 0 ? &workflow->steps[0].config : NULL),
-        .namespace_ = options->namespace_,
-        .snapshotter = options->snapshotter,
-        .cancel = options->cancel,
-        .observer = options->observer,
-        .observer_context = options->observer_context,
-    };
+    struct wfe_connect_options connect_options = wfe_run_daemon(
+        &options->daemon, workflow->step_count > 0 ? &workflow->steps[0].config : NULL);
     int r = wfe_connect(&connect_options, &run->session, err);
     if (r < 0)
         return r;

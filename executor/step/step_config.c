@@ -231,8 +231,8 @@ static void read_output_limit(struct wfe_step_reader *reader, const struct wfe_n
 static void read_containerd_addr(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
-    config->containerd_addr = wfe_step_text(
-        reader, node, path, 1, "/path, unix:///path, tcp://host:port or http://host:port");
+    config->containerd_addr = wfe_step_text(reader, node, path, 1,
+        "/path, unix:///path, tcp://host:port, http://host:port or https://host:port");
 }
 
 static void read_cli(struct wfe_step_reader *reader, const struct wfe_node *node,
