@@ -66,9 +66,8 @@ int wfe_diff_read(const struct wfe_session *session, const struct wfe_diff *diff
 typedef int wfe_diff_visitor(
     void *context, struct archive *reader, struct archive_entry *entry, struct wfe_error *err);
 
-/* All entries in order. Names are as libarchive has them, a directory's without a slash at its end.
- * Errors: as wfe_diff_read(), WFE_ERROR_ARCHIVE, WFE_ERROR_INTERNAL, or what the visitor returned.
- */
+/* All entries in order, as libarchive has them: a directory's name ends in a slash. Errors: as
+ * wfe_diff_read(), WFE_ERROR_ARCHIVE, WFE_ERROR_INTERNAL, or what the visitor returned. */
 int wfe_diff_visit(const struct wfe_session *session, const struct wfe_diff *diff,
     wfe_diff_visitor *visitor, void *context, struct wfe_error *err);
 
