@@ -29,6 +29,14 @@ static int check_socket(const char *path, struct wfe_error *err)
     return 0;
 }
 
+static bool has_native(const Introspection__PluginsResponse *reply)
+{
+    for (size_t i = 0; i < reply->n_plugins; i++)
+        if (strcmp(reply->plugins[i]->id, WFE_NATIVE_SNAPSHOTTER) == 0)
+            return !reply->plugins[i]->init_err;
+    return false;
+}
+
 /* The snapshotter's plugin knows for which platform the daemon unpacks. */
 static int read_platform(
     struct wfe_session *session, const Introspection__PluginsResponse *reply, struct wfe_error *err)
@@ -99,6 +107,7 @@ static int take_answers(struct wfe_session *session, struct wfe_error *err)
     r = wfe_rpc_receive(session->plugins_call, -1, &plugins, err);
     if (r < 0)
         return r;
+    session->has_native = has_native((Introspection__PluginsResponse *)plugins);
     return read_platform(session, (Introspection__PluginsResponse *)plugins, err);
 }
 

@@ -19,6 +19,9 @@ struct wfe_platform {
     char variant[32];
 };
 
+/* containerd's own snapshotter of plain directories. */
+#define WFE_NATIVE_SNAPSHOTTER "native"
+
 struct wfe_session {
     struct wfe_rpc *rpc;
     /* Of a remote daemon, else NULL: see wfe_session_wait_rpc(). */
@@ -32,6 +35,7 @@ struct wfe_session {
     struct wfe_platform platform;
     const char *namespace_; /* borrowed from the options */
     const char *snapshotter;
+    bool has_native;   /* the daemon has WFE_NATIVE_SNAPSHOTTER as well */
     const char *lease; /* borrowed; NULL outside of a lease */
     struct wfe_cancel *cancel;
     struct wfe_rpc_call *version_call, *plugins_call; /* in flight until wfe_connect_finish() */

@@ -80,10 +80,9 @@ int wfe_snapshot_remove(
         session, (struct wfe_rpc_method){SNAPSHOTS, "Remove"}, &request.base, timeout_ms, err);
 }
 
-/* Diff.Apply onto the prepared mounts, and what it found the tar's digest to be. */
-static int apply_layer(const struct wfe_session *session, const struct wfe_descriptor *layer,
-    const Snapshots__PrepareSnapshotResponse *prepared, const struct wfe_digest *diff_id,
-    struct wfe_error *err)
+int wfe_snapshot_fill(const struct wfe_session *session,
+    const Snapshots__PrepareSnapshotResponse *prepared, const struct wfe_descriptor *layer,
+    const struct wfe_digest *diff_id, struct wfe_error *err)
 {
     Types__Descriptor descriptor = TYPES__DESCRIPTOR__INIT;
     descriptor.media_type = (char *)layer->media_type;
@@ -109,8 +108,7 @@ static int apply_layer(const struct wfe_session *session, const struct wfe_descr
     return 0;
 }
 
-/* *ret_exists: someone else committed the same chain meanwhile, ours is still active. */
-static int commit(const struct wfe_session *session, const char *key, const char *name,
+int wfe_snapshot_commit(const struct wfe_session *session, const char *key, const char *name,
     const struct wfe_label *label, bool *ret_exists, struct wfe_error *err)
 {
     struct wfe_label_map map;
@@ -194,10 +192,10 @@ static int apply_and_commit(const struct wfe_session *session, const char *key,
     const struct wfe_digest *diff_id, const struct wfe_digest *chain_id,
     const struct wfe_label *label, bool *ret_exists, struct wfe_error *err)
 {
-    int r = apply_layer(session, layer, prepared, diff_id, err);
+    int r = wfe_snapshot_fill(session, prepared, layer, diff_id, err);
     if (r < 0)
         return r;
-    return commit(session, key, chain_id->text, label, ret_exists, err);
+    return wfe_snapshot_commit(session, key, chain_id->text, label, ret_exists, err);
 }
 
 int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_digest *parent,

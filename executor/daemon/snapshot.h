@@ -30,6 +30,17 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
  * understood. */
 const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepared);
 
+/* Diff.Apply of the blob `layer` onto a prepared snapshot. Errors: WFE_ERROR_INTEGRITY (the tar's
+ * digest is not diff_id), WFE_ERROR_CONTAINERD. */
+int wfe_snapshot_fill(const struct wfe_session *session,
+    const Snapshots__PrepareSnapshotResponse *prepared, const struct wfe_descriptor *layer,
+    const struct wfe_digest *diff_id, struct wfe_error *err);
+
+/* Commit the active snapshot `key` as `name`, with a label (NULL: none). *ret_exists: there was one
+ * of that name already, and `key` is still active. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_snapshot_commit(const struct wfe_session *session, const char *key, const char *name,
+    const struct wfe_label *label, bool *ret_exists, struct wfe_error *err);
+
 /* Remove; one that is gone already is success. Never cancelled by the session's token. */
 int wfe_snapshot_remove(
     const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err);
