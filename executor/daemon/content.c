@@ -313,6 +313,20 @@ void wfe_content_writer_free(struct wfe_content_writer *writer)
     free(writer);
 }
 
+int wfe_content_put(const struct wfe_session *session, const void *data, size_t length,
+    struct wfe_digest *ret, struct wfe_error *err)
+{
+    WFE_CONTENT_WRITER struct wfe_content_writer *writer = NULL;
+    bool known;
+    int r = wfe_content_writer_open(session, NULL, &writer, &known, err);
+    if (r < 0)
+        return r;
+    struct wfe_sink sink = wfe_content_writer_sink(writer);
+    r = sink.write(sink.context, data, length, err);
+    wfe_digest_of(data, length, ret);
+    return r < 0 ? r : wfe_content_writer_commit(writer, ret, (int64_t)length, NULL, 0, err);
+}
+
 int wfe_content_label(const struct wfe_session *session, const struct wfe_digest *digest,
     const struct wfe_label *labels, size_t label_count, struct wfe_error *err)
 {

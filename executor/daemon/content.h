@@ -57,6 +57,10 @@ static inline void wfe_cleanup_content_writer(struct wfe_content_writer **writer
 }
 #define WFE_CONTENT_WRITER __attribute__((cleanup(wfe_cleanup_content_writer)))
 
+/* Write a small blob at once. Errors: as the writer's. */
+int wfe_content_put(const struct wfe_session *session, const void *data, size_t length,
+    struct wfe_digest *ret, struct wfe_error *err);
+
 /* Set labels on a blob; an empty value removes the label. */
 int wfe_content_label(const struct wfe_session *session, const struct wfe_digest *digest,
     const struct wfe_label *labels, size_t label_count, struct wfe_error *err);

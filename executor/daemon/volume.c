@@ -56,25 +56,6 @@ static int write_tar(const char *const *files, size_t count, const char *key,
     return r < 0 ? r : wfe_tar_finish(&writer, err);
 }
 
-static int upload(const struct wfe_session *session, const struct wfe_buffer *tar,
-    struct wfe_descriptor *ret, struct wfe_error *err)
-{
-    struct wfe_descriptor blob = {.size_bytes = (int64_t)tar->length, .media_type = MEDIA_TYPE};
-    wfe_digest_of(tar->data, tar->length, &blob.digest);
-    WFE_CONTENT_WRITER struct wfe_content_writer *writer = NULL;
-    bool known;
-    int r = wfe_content_writer_open(session, NULL, &writer, &known, err);
-    if (r < 0)
-        return r;
-    struct wfe_sink sink = wfe_content_writer_sink(writer);
-    r = sink.write(sink.context, tar->data, tar->length, err);
-    if (r == 0)
-        r = wfe_content_writer_commit(writer, &blob.digest, blob.size_bytes, NULL, 0, err);
-    if (r == 0)
-        *ret = blob;
-    return r;
-}
-
 /* Where the files will be. */
 static int take_directory(const struct wfe_session *session,
     const Snapshots__PrepareSnapshotResponse *prepared, char **ret, struct wfe_error *err)
@@ -99,8 +80,8 @@ static int fill(const struct wfe_session *session,
     const Snapshots__PrepareSnapshotResponse *prepared, const struct wfe_buffer *tar,
     struct wfe_error *err)
 {
-    struct wfe_descriptor blob;
-    int r = upload(session, tar, &blob, err);
+    struct wfe_descriptor blob = {.size_bytes = (int64_t)tar->length, .media_type = MEDIA_TYPE};
+    int r = wfe_content_put(session, tar->data, tar->length, &blob.digest, err);
     if (r < 0)
         return r;
     r = wfe_snapshot_fill(session, prepared, &blob, &blob.digest, err);

@@ -199,14 +199,19 @@ static int prepare_root(struct step_run *run, struct wfe_error *err)
     return r;
 }
 
-/* Who has to be looked up takes the root file system, and that of this machine. */
+/* Who has to be looked up takes the root file system. */
 static int find_user(struct step_run *run, struct wfe_error *err)
 {
     const char *text = wfe_root_user_text(run->step->config.user, run->image.config.user);
-    bool looked_up = is_daemon_here(run) && wfe_user_is_valid(text) && wfe_user_needs(text);
+    bool looked_up = wfe_user_is_valid(text) && wfe_user_needs(text);
     int r = looked_up && !run->root ? prepare_root(run, err) : 0;
+    struct wfe_root root = {
+        .prepared = is_daemon_here(run) ? run->root : NULL,
+        .session = &run->session,
+        .chain = &run->root_chain,
+    };
     if (r == 0)
-        r = wfe_root_user(text, looked_up ? run->root : NULL, &run->user, err);
+        r = wfe_root_user(text, &root, &run->user, err);
     if (r < 0)
         wfe_error_prefix(err, "user '%.64s'", text);
     return r;

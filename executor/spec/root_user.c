@@ -4,8 +4,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "executor/spec/root_file.h"
+#include "executor/daemon/remote_file.h"
 #include "executor/daemon/snapshot.h"
+#include "executor/spec/root_file.h"
 #include "executor/step/step.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/log.h"
@@ -17,17 +18,30 @@ const char *wfe_root_user_text(const char *of_step, const char *of_image)
     return of_image && *of_image ? of_image : "0:0";
 }
 
-/* *ret stays empty when the image has no such file. */
-static int read_file(const Snapshots__PrepareSnapshotResponse *root, const char *path,
-    char **ret_data, struct wfe_user_file *ret, struct wfe_error *err)
+static int read_anywhere(const struct wfe_root *root, const char *path, char **ret,
+    size_t *ret_length, struct wfe_error *err)
 {
-    const char *layers = wfe_snapshot_layers(root);
-    if (!layers)
-        return wfe_error_set(err, WFE_ERROR_SYSTEM, ENOTSUP,
-            "the image's %s can't be read with this snapshotter", path);
+    const char *layers = root->prepared ? wfe_snapshot_layers(root->prepared) : NULL;
+    if (layers) {
+        struct wfe_error failure = WFE_ERROR_INIT;
+        int r =
+            wfe_root_file_read(layers, path, WFE_USER_FILE_MAX_BYTES, ret, ret_length, &failure);
+        if (r == 0 || failure.kind != WFE_ERROR_SYSTEM) {
+            if (r < 0 && err)
+                *err = failure;
+            return r;
+        }
+    }
+    return wfe_remote_file_read(
+        root->session, root->chain, path, WFE_USER_FILE_MAX_BYTES, ret, ret_length, err);
+}
+
+/* *ret stays empty when the image has no such file. */
+static int read_file(const struct wfe_root *root, const char *path, char **ret_data,
+    struct wfe_user_file *ret, struct wfe_error *err)
+{
     struct wfe_error failure = WFE_ERROR_INIT;
-    int r =
-        wfe_root_file_read(layers, path, WFE_USER_FILE_MAX_BYTES, ret_data, &ret->length, &failure);
+    int r = read_anywhere(root, path, ret_data, &ret->length, &failure);
     if (r == -ENOENT && failure.kind == WFE_ERROR_INPUT)
         return 0;
     if (r == 0)
@@ -37,17 +51,14 @@ static int read_file(const Snapshots__PrepareSnapshotResponse *root, const char 
     return r;
 }
 
-static int look_up(const char *text, const Snapshots__PrepareSnapshotResponse *root,
-    struct wfe_user *ret, struct wfe_error *err)
+static int look_up(
+    const char *text, const struct wfe_root *root, struct wfe_user *ret, struct wfe_error *err)
 {
     WFE_FREE char *passwd_data = NULL;
     WFE_FREE char *group_data = NULL;
     struct wfe_user_file passwd = {.data = NULL}, group = {.data = NULL};
     unsigned needs = wfe_user_needs(text);
     int r = 0;
-    if (needs && !root)
-        return wfe_error_set(
-            err, WFE_ERROR_SYSTEM, EOPNOTSUPP, "the image's files are on the daemon's machine");
     if (needs & WFE_USER_NEEDS_PASSWD)
         r = read_file(root, "/etc/passwd", &passwd_data, &passwd, err);
     if (r == 0 && (needs & WFE_USER_NEEDS_GROUP))
@@ -68,8 +79,8 @@ static int take_as_it_is(
     return wfe_user_resolve(text, none, none, ret, err);
 }
 
-int wfe_root_user(const char *text, const Snapshots__PrepareSnapshotResponse *root,
-    struct wfe_user *ret, struct wfe_error *err)
+int wfe_root_user(
+    const char *text, const struct wfe_root *root, struct wfe_user *ret, struct wfe_error *err)
 {
     if (!wfe_user_is_valid(text))
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "the image names it, and it is no user");
