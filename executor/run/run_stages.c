@@ -291,6 +291,14 @@ static int create_container(struct step_run *run, struct wfe_error *err)
         .step_name = run->name,
         .spec = run->spec,
     };
+    char label_key[WFE_VOLUME_LABEL_MAX], volume_key[WFE_TASK_IO_KEY_MAX];
+    struct wfe_label label;
+    if (run->io_kind == WFE_TASK_IO_SNAPSHOT) {
+        wfe_task_io_key(run->id, volume_key);
+        label = wfe_volume_label(&run->session, volume_key, label_key);
+        options.labels = &label;
+        options.label_count = 1;
+    }
     wfe_progress_stage(run->options->progress, "preparing the root file system");
     run->container_made = true;
     WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
@@ -304,28 +312,53 @@ static int create_container(struct step_run *run, struct wfe_error *err)
     return r < 0 ? r : container_r;
 }
 
+/* Which way the output takes. */
+static int choose_io(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    run->io_kind = options->io;
+    if (!options->io_given)
+        run->io_kind = options->io_directory ? WFE_TASK_IO_FILE
+                       : run->session.local  ? WFE_TASK_IO_FIFO
+                                             : WFE_TASK_IO_SNAPSHOT;
+    if (run->io_kind == WFE_TASK_IO_FIFO && !run->session.local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "the daemon at %s is remote: set WFE_IO_DIR to a directory that it sees under the "
+            "same path",
+            run->session.address);
+    return 0;
+}
+
 static int open_io(struct step_run *run, struct wfe_error *err)
 {
     const struct wfe_run_options *options = run->options;
     struct wfe_task_io_options io = {
-        .kind = options->io,
+        .kind = run->io_kind,
         .base_directory = options->io_directory,
+        .session = &run->session,
         .container_id = run->id,
         .limit_bytes = run->step->config.output_limit_bytes,
         .progress = options->progress,
         .raw_directory = options->raw_directory,
         .step_name = run->name,
     };
-    if (!options->io_given)
-        io.kind = io.base_directory ? WFE_TASK_IO_FILE : WFE_TASK_IO_FIFO;
-    if (io.kind == WFE_TASK_IO_FIFO && !run->session.local)
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "the daemon at %s is remote: set WFE_IO_DIR to a directory that it sees under the "
-            "same path",
-            run->session.address);
     if (!io.base_directory || io.kind == WFE_TASK_IO_FIFO)
         io.base_directory = temporary_directory();
     return wfe_task_io_open(&io, &run->io, err);
+}
+
+/* A volume is made while the image and the inputs are seen to. A directory is made late: without
+ * the container's record nobody would find it, were we killed. */
+static int open_early_io(struct step_run *run, struct wfe_error *err)
+{
+    int r = choose_io(run, err);
+    return r == 0 && run->io_kind == WFE_TASK_IO_SNAPSHOT ? open_io(run, err) : r;
+}
+
+static int complete_io(struct step_run *run, struct wfe_error *err)
+{
+    int r = run->io ? 0 : open_io(run, err);
+    return r < 0 ? r : wfe_task_io_await(run->io, err);
 }
 
 /* A step that failed by itself may have failed for want of memory. */
@@ -345,6 +378,8 @@ static int run_task(struct step_run *run, struct wfe_error *err)
     run->task_made = true;
     int r = wfe_task_create(&run->session, run->id, run->root, wfe_task_io_stdout(run->io),
         wfe_task_io_stderr(run->io), err);
+    if (r == 0)
+        r = wfe_task_io_follow(run->io, err);
     if (r < 0)
         return r;
     wfe_progress_stage(run->options->progress, "running");
@@ -375,6 +410,8 @@ int wfe_step_run_stages(struct step_run *run, const cJSON *data, struct wfe_erro
     if (r == 0)
         r = find_image(run, err);
     if (r == 0)
+        r = open_early_io(run, err);
+    if (r == 0)
         r = make_root_chain(run, err);
     if (r == 0)
         r = complete_mount(run, err);
@@ -391,7 +428,7 @@ int wfe_step_run_stages(struct step_run *run, const cJSON *data, struct wfe_erro
     if (r == 0)
         r = create_container(run, err);
     if (r == 0)
-        r = open_io(run, err);
+        r = complete_io(run, err);
     if (r == 0)
         r = check_cancelled(run, err);
     if (r == 0)
