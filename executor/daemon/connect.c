@@ -69,13 +69,13 @@ static int tcp_target(const char *address, const char *authority, char **ret, st
 }
 
 int wfe_connect_target(
-    const char *address, char **ret_target, bool *ret_local, struct wfe_error *err)
+    const char *address, char **ret_target, bool *ret_is_socket, struct wfe_error *err)
 {
     const char *path = socket_path(address);
     if (path) {
         int r = unix_target(path, ret_target, err);
         if (r == 0)
-            *ret_local = true;
+            *ret_is_socket = true;
         return r;
     }
     const char *authority = after_prefix(address, "tcp://");
@@ -84,7 +84,7 @@ int wfe_connect_target(
     if (authority) {
         int r = tcp_target(address, authority, ret_target, err);
         if (r == 0)
-            *ret_local = false;
+            *ret_is_socket = false;
         return r;
     }
     return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
@@ -93,10 +93,9 @@ int wfe_connect_target(
         address);
 }
 
-static int check_socket(const char *path, struct wfe_error *err)
+static int check_socket(const char *path, struct stat *ret, struct wfe_error *err)
 {
-    struct stat st;
-    if (stat(path, &st) < 0) {
+    if (stat(path, ret) < 0) {
         if (errno == ENOENT || errno == ENOTDIR)
             return wfe_error_set(
                 err, WFE_ERROR_INPUT, ENOENT, "containerd socket not found: %s", path);
@@ -143,7 +142,7 @@ static int read_platform(
         names.length > 0 ? names.data : "none");
 }
 
-/* Both questions go out before either answer is awaited. */
+/* All questions go out before any answer is awaited. */
 static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
 {
     struct wfe_rpc_context context = {
@@ -155,6 +154,10 @@ static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
     int r = wfe_rpc_start(session->rpc, &context,
         (struct wfe_rpc_method){&version__version__descriptor, "Version"}, &empty.base,
         &session->version_call, err);
+    if (r == 0)
+        r = wfe_rpc_start(session->rpc, &context,
+            (struct wfe_rpc_method){&introspection__introspection__descriptor, "Server"},
+            &empty.base, &session->server_call, err);
     if (r < 0)
         return r;
     Introspection__PluginsRequest request = INTROSPECTION__PLUGINS_REQUEST__INIT;
@@ -164,6 +167,17 @@ static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
     return wfe_rpc_start(session->rpc, &context,
         (struct wfe_rpc_method){&introspection__introspection__descriptor, "Plugins"},
         &request.base, &session->plugins_call, err);
+}
+
+/* A daemon that does not tell is none the worse for it. */
+static void take_uuid(struct wfe_session *session)
+{
+    WFE_MESSAGE ProtobufCMessage *server = NULL;
+    if (wfe_rpc_receive(session->server_call, -1, &server, NULL) < 0 || !server)
+        return;
+    const char *uuid = ((Introspection__ServerResponse *)server)->uuid;
+    if (strlen(uuid) < sizeof session->uuid && !strpbrk(uuid, " \n"))
+        snprintf(session->uuid, sizeof session->uuid, "%s", uuid);
 }
 
 static int take_answers(struct wfe_session *session, struct wfe_error *err)
@@ -178,6 +192,7 @@ static int take_answers(struct wfe_session *session, struct wfe_error *err)
     r = wfe_rpc_receive(session->plugins_call, -1, &plugins, err);
     if (r < 0)
         return r;
+    take_uuid(session);
     session->has_native = has_native((Introspection__PluginsResponse *)plugins);
     return read_platform(session, (Introspection__PluginsResponse *)plugins, err);
 }
@@ -201,11 +216,11 @@ int wfe_connect_start(
         .cancel = options->cancel,
     };
     WFE_FREE char *target = NULL;
-    int r = wfe_connect_target(options->address, &target, &session.local, err);
+    int r = wfe_connect_target(options->address, &target, &session.is_socket, err);
     if (r < 0)
         return r;
-    if (session.local) {
-        r = check_socket(socket_path(options->address), err);
+    if (session.is_socket) {
+        r = check_socket(socket_path(options->address), &session.socket, err);
         if (r < 0)
             return r;
     }
@@ -230,6 +245,7 @@ int wfe_connect_finish(struct wfe_session *session, struct wfe_error *err)
     int r = name_address(session, take_answers(session, err), err);
     wfe_rpc_call_free(wfe_steal(&session->version_call));
     wfe_rpc_call_free(wfe_steal(&session->plugins_call));
+    wfe_rpc_call_free(wfe_steal(&session->server_call));
     return r;
 }
 
@@ -253,6 +269,7 @@ void wfe_session_done(struct wfe_session *session)
 {
     wfe_rpc_call_free(wfe_steal(&session->version_call));
     wfe_rpc_call_free(wfe_steal(&session->plugins_call));
+    wfe_rpc_call_free(wfe_steal(&session->server_call));
     wfe_rpc_free(session->rpc);
     session->rpc = NULL;
     free(session->address);

@@ -7,6 +7,7 @@
  */
 
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "libcommon/rpc.h"
 
@@ -22,16 +23,21 @@ struct wfe_platform {
 
 struct wfe_session {
     struct wfe_rpc *rpc;
-    char *address;    /* as the user gave it */
-    bool local;       /* a Unix socket: the daemon may share our file system */
-    char version[64]; /* the daemon's, for people */
+    char *address;       /* as the user gave it */
+    bool is_socket;      /* of the file system, which may lead anywhere */
+    struct stat socket;  /* all zeros when it is none */
+    bool local;          /* it is on this machine and sees our files: wfe_sharing_find() */
+    bool sees_directory; /* it sees the directory of temporary files: the same */
+    char version[64];    /* the daemon's, for people */
+    char uuid[64];       /* "" when it does not tell */
     struct wfe_platform platform;
     const char *namespace_; /* borrowed from the options */
     const char *snapshotter;
     bool has_native;   /* the daemon has WFE_NATIVE_SNAPSHOTTER as well */
     const char *lease; /* borrowed; NULL outside of a lease */
     struct wfe_cancel *cancel;
-    struct wfe_rpc_call *version_call, *plugins_call; /* in flight until wfe_connect_finish() */
+    struct wfe_rpc_call *version_call, *plugins_call,
+        *server_call; /* in flight until wfe_connect_finish() */
 };
 
 struct wfe_connect_options {
@@ -48,10 +54,10 @@ struct wfe_connect_options {
  * "tcp://host:port", "http://host:port". Errors: WFE_ERROR_INPUT.
  */
 int wfe_connect_target(
-    const char *address, char **ret_target, bool *ret_local, struct wfe_error *err);
+    const char *address, char **ret_target, bool *ret_is_socket, struct wfe_error *err);
 
 /*
- * Connect, and ask the daemon for its version and the snapshotter's platform. Errors:
+ * Connect, and ask the daemon for its version, its UUID and the snapshotter's platform. Errors:
  * WFE_ERROR_INPUT (address; ENOENT: "containerd socket not found: PATH"), WFE_ERROR_CONTAINERD
  * ("failed to connect to containerd at ADDRESS: …"), WFE_ERROR_CANCELLED.
  */
