@@ -41,7 +41,7 @@ static const struct wfe_option OPTIONS[] = {
     {"artifact", 0, "NAME=SOURCE", "bind an input: a directory, an archive, or sha256:DIGEST",
         ARTIFACT},
     {"input", 0, "NAME=TARGET", "add or override an entry of the step's inputs", INPUT},
-    {"io", 0, "KIND", "how output comes back: auto, fifo or file (default: auto)", IO},
+    {"io", 0, "KIND", "how output comes back: auto, fifo, file or snapshot (default: auto)", IO},
     {"inputs-as", 0, "KIND", "how inputs go in: auto, layer or mount (default: auto)", INPUTS_AS},
     {"hosts-dir", 0, "DIR", "registries' hosts.toml (default: " WFE_REGISTRY_HOSTS_DIRECTORY ")",
         HOSTS_DIR},
@@ -97,11 +97,13 @@ static int take_io(struct parsed *parsed, const char *value, struct wfe_error *e
         parsed->io = WFE_TASK_IO_FIFO;
     else if (strcmp(value, "file") == 0)
         parsed->io = WFE_TASK_IO_FILE;
+    else if (strcmp(value, "snapshot") == 0)
+        parsed->io = WFE_TASK_IO_SNAPSHOT;
     else if (strcmp(value, "auto") == 0)
         parsed->io_given = false;
     else
-        return wfe_error_set(
-            err, WFE_ERROR_INPUT, EINVAL, "--io '%s': expected auto, fifo or file", value);
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "--io '%s': expected auto, fifo, file or snapshot", value);
     return 0;
 }
 

@@ -6,47 +6,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 
 from counting_proxy import CountingProxy
+from forwards import TcpForward
 from harness import IMAGE, IntegrationTest, repository_file
-
-
-class TcpForward:
-    """A TCP port in front of the daemon's socket, as socat makes one in a virtual machine."""
-
-    def __init__(self, target):
-        self.target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            daemon = socket.socket(socket.AF_UNIX)
-            daemon.connect(self.target)
-            for source, sink in ((client, daemon), (daemon, client)):
-                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _copy(source, sink):
-        try:
-            while data := source.recv(1 << 18):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def close(self):
-        self._listener.close()
 
 
 class Addresses(IntegrationTest):

@@ -17,10 +17,9 @@
 
 #define DEFAULT_SNAPSHOTTER "overlayfs"
 
-static int check_socket(const char *path, struct wfe_error *err)
+static int check_socket(const char *path, struct stat *ret, struct wfe_error *err)
 {
-    struct stat st;
-    if (stat(path, &st) < 0) {
+    if (stat(path, ret) < 0) {
         if (errno == ENOENT || errno == ENOTDIR)
             return wfe_error_set(
                 err, WFE_ERROR_INPUT, ENOENT, "containerd socket not found: %s", path);
@@ -67,7 +66,7 @@ static int read_platform(
         names.length > 0 ? names.data : "none");
 }
 
-/* Both questions go out before either answer is awaited. */
+/* All questions go out before any answer is awaited. */
 static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
 {
     struct wfe_rpc_context context = {
@@ -79,6 +78,10 @@ static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
     int r = wfe_rpc_start(session->rpc, &context,
         (struct wfe_rpc_method){&version__version__descriptor, "Version"}, &empty.base,
         &session->version_call, err);
+    if (r == 0)
+        r = wfe_rpc_start(session->rpc, &context,
+            (struct wfe_rpc_method){&introspection__introspection__descriptor, "Server"},
+            &empty.base, &session->server_call, err);
     if (r < 0)
         return r;
     Introspection__PluginsRequest request = INTROSPECTION__PLUGINS_REQUEST__INIT;
@@ -88,6 +91,17 @@ static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
     return wfe_rpc_start(session->rpc, &context,
         (struct wfe_rpc_method){&introspection__introspection__descriptor, "Plugins"},
         &request.base, &session->plugins_call, err);
+}
+
+/* A daemon that does not tell is none the worse for it. */
+static void take_uuid(struct wfe_session *session)
+{
+    WFE_MESSAGE ProtobufCMessage *server = NULL;
+    if (wfe_rpc_receive(session->server_call, -1, &server, NULL) < 0 || !server)
+        return;
+    const char *uuid = ((Introspection__ServerResponse *)server)->uuid;
+    if (strlen(uuid) < sizeof session->uuid && !strpbrk(uuid, " \n"))
+        snprintf(session->uuid, sizeof session->uuid, "%s", uuid);
 }
 
 static int take_answers(struct wfe_session *session, struct wfe_error *err)
@@ -107,6 +121,7 @@ static int take_answers(struct wfe_session *session, struct wfe_error *err)
     r = wfe_rpc_receive(session->plugins_call, -1, &plugins, err);
     if (r < 0)
         return r;
+    take_uuid(session);
     session->has_native = has_native((Introspection__PluginsResponse *)plugins);
     return read_platform(session, (Introspection__PluginsResponse *)plugins, err);
 }
@@ -157,8 +172,8 @@ static int start(
     int r = wfe_address_parse(options->address, &session->target, err);
     if (r < 0)
         return r;
-    session->local = session->target.kind == WFE_ADDRESS_UNIX;
-    r = session->local ? check_socket(session->target.path, err) : 0;
+    if (session->target.kind == WFE_ADDRESS_UNIX)
+        r = check_socket(session->target.path, &session->socket, err);
     if (r < 0)
         return r;
     session->address = strdup(options->address);
@@ -192,6 +207,7 @@ int wfe_connect_finish(struct wfe_session *session, struct wfe_error *err)
     int r = name_address(session, take_answers(session, err), err);
     wfe_rpc_call_free(wfe_steal(&session->version_call));
     wfe_rpc_call_free(wfe_steal(&session->plugins_call));
+    wfe_rpc_call_free(wfe_steal(&session->server_call));
     return r;
 }
 
@@ -215,6 +231,7 @@ void wfe_session_done(struct wfe_session *session)
 {
     wfe_rpc_call_free(wfe_steal(&session->version_call));
     wfe_rpc_call_free(wfe_steal(&session->plugins_call));
+    wfe_rpc_call_free(wfe_steal(&session->server_call));
     wfe_rpc_free(wfe_steal(&session->rpc));
     wfe_rpc_free(wfe_steal(&session->own_wait_rpc));
     wfe_address_done(&session->target);

@@ -7,6 +7,7 @@
  */
 
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "executor/daemon/address.h"
 #include "executor/daemon/tls.h"
@@ -30,15 +31,19 @@ struct wfe_session {
     struct wfe_address target;
     struct wfe_rpc_tls tls;
     int64_t connect_timeout_ms;
-    bool local;       /* a Unix socket: the daemon may share our file system */
-    char version[64]; /* the daemon's, for people */
+    struct stat socket;  /* all zeros when it is none */
+    bool local;          /* it is on this machine and sees our files: wfe_sharing_find() */
+    bool sees_directory; /* it sees the directory of temporary files: the same */
+    char version[64];    /* the daemon's, for people */
+    char uuid[64];       /* "" when it does not tell */
     struct wfe_platform platform;
     const char *namespace_; /* borrowed from the options */
     const char *snapshotter;
     bool has_native;   /* the daemon has WFE_NATIVE_SNAPSHOTTER as well */
     const char *lease; /* borrowed; NULL outside of a lease */
     struct wfe_cancel *cancel;
-    struct wfe_rpc_call *version_call, *plugins_call; /* in flight until wfe_connect_finish() */
+    struct wfe_rpc_call *version_call, *plugins_call,
+        *server_call; /* in flight until wfe_connect_finish() */
 };
 
 #define WFE_CONNECT_DEFAULT_TIMEOUT_MS 10000
@@ -55,7 +60,7 @@ struct wfe_connect_options {
 };
 
 /*
- * Connect, and ask the daemon for its version and the snapshotter's platform. Errors:
+ * Connect, and ask the daemon for its version, its UUID and the snapshotter's platform. Errors:
  * WFE_ERROR_INPUT (address; TLS files; ENOENT: "containerd socket not found: PATH"; EPROTO: what is
  * wrong with TLS), WFE_ERROR_CONTAINERD ("failed to connect to containerd at ADDRESS: …"),
  * WFE_ERROR_CANCELLED.

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "executor/daemon/volume_follow.h"
 #include "executor/run/outputs.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
@@ -48,9 +49,18 @@ struct wfe_task_io {
     struct wfe_progress *progress;
     bool show; /* stderr still takes what we show */
     int drain_event;
-    bool thread_running;
+    bool thread_running; /* `thread` reads */
     pthread_t thread;
+    /* SNAPSHOT. `maker` makes the volume, and has ended before `thread` begins. */
+    struct wfe_session session;
+    char key[WFE_TASK_IO_KEY_MAX];
+    struct wfe_volume volume;
+    bool maker_running;
+    pthread_t maker;
+    struct wfe_error making;  /* NONE: the volume is there; read after the maker was joined */
+    atomic_bool abandoned;    /* nobody wants the rest */
     struct wfe_error failure; /* the thread's first; read after it was joined */
+    bool is_incomplete;       /* the same */
 };
 
 static void fail(struct wfe_task_io *io, int r, const char *what)
@@ -163,14 +173,85 @@ static void pump_files(struct wfe_task_io *io)
     }
 }
 
+static int take_stdout(void *io, const void *data, size_t length, struct wfe_error *err)
+{
+    (void)err;
+    take(io, STDOUT, data, length);
+    return 0;
+}
+
+static int take_stderr(void *io, const void *data, size_t length, struct wfe_error *err)
+{
+    (void)err;
+    take(io, STDERR, data, length);
+    return 0;
+}
+
+static void pump_volume(struct wfe_task_io *io)
+{
+    struct wfe_diff_tail tails[STREAMS] = {
+        {.name = NAMES[STDOUT], .sink = {.write = take_stdout, .context = io}},
+        {.name = NAMES[STDERR], .sink = {.write = take_stderr, .context = io}},
+    };
+    struct wfe_volume_follow follow = {
+        .session = &io->session, .volume = &io->volume, .tails = tails, .tail_count = STREAMS};
+    struct pollfd drain = {.fd = io->drain_event, .events = POLLIN};
+    while (poll(&drain, 1, (int)wfe_volume_pause_ms(&follow)) <= 0)
+        /* What can't be read now may be the next time, or at the end. */
+        wfe_volume_look(&follow, NULL);
+    if (!atomic_load(&io->abandoned) && wfe_volume_look_last(&follow, &io->failure) < 0) {
+        wfe_error_prefix(&io->failure, "read the step's output from the daemon");
+        io->is_incomplete = true;
+    }
+}
+
 static void *pump(void *context)
 {
     struct wfe_task_io *io = context;
-    if (io->kind == WFE_TASK_IO_FIFO)
+    switch (io->kind) {
+    case WFE_TASK_IO_FIFO:
         pump_fifos(io);
-    else
+        break;
+    case WFE_TASK_IO_FILE:
         pump_files(io);
+        break;
+    case WFE_TASK_IO_SNAPSHOT:
+        pump_volume(io);
+        break;
+    }
     return NULL;
+}
+
+static int start_thread(struct wfe_task_io *io, struct wfe_error *err)
+{
+    int r = pthread_create(&io->thread, NULL, pump, io);
+    if (r != 0)
+        return wfe_error_system(err, r, "start a thread");
+    io->thread_running = true;
+    return 0;
+}
+
+static void *make_volume(void *context)
+{
+    struct wfe_task_io *io = context;
+    wfe_volume_make(&io->session, io->key, NAMES, STREAMS, &io->volume, &io->making);
+    return NULL;
+}
+
+static int start_maker(struct wfe_task_io *io, struct wfe_error *err)
+{
+    int r = pthread_create(&io->maker, NULL, make_volume, io);
+    if (r != 0)
+        return wfe_error_system(err, r, "start a thread");
+    io->maker_running = true;
+    return 0;
+}
+
+static void join_maker(struct wfe_task_io *io)
+{
+    if (io->maker_running)
+        pthread_join(io->maker, NULL);
+    io->maker_running = false;
 }
 
 static int open_stream(struct wfe_task_io *io, int which, struct wfe_error *err)
@@ -209,9 +290,14 @@ static int open_raw(struct wfe_task_io *io, const struct wfe_task_io_options *op
     return 0;
 }
 
-static int set_up(
+static int make_directory(
     struct wfe_task_io *io, const struct wfe_task_io_options *options, struct wfe_error *err)
 {
+    if (asprintf(&io->directory, "%s/wfe-io-%s", options->base_directory, options->container_id) <
+        0) {
+        io->directory = NULL;
+        return wfe_error_nomem(err);
+    }
     /* The files' names are secret enough for 0700 only where the daemon is root here. */
     mode_t mode = io->kind == WFE_TASK_IO_FIFO ? 0700 : 0755;
     if (mkdir(io->directory, mode) < 0) {
@@ -219,24 +305,40 @@ static int set_up(
         free(wfe_steal(&io->directory));
         return r;
     }
-    for (int i = 0; i < STREAMS; i++) {
-        int r = open_stream(io, i, err);
+    return 0;
+}
+
+static void set_session(struct wfe_task_io *io, const struct wfe_task_io_options *options)
+{
+    assert(options->session->lease);
+    io->session = *options->session;
+    /* What a step has said that was stopped is wanted all the same. */
+    io->session.cancel = NULL;
+    wfe_task_io_key(options->container_id, io->key);
+}
+
+static int set_up(
+    struct wfe_task_io *io, const struct wfe_task_io_options *options, struct wfe_error *err)
+{
+    bool is_here = io->kind != WFE_TASK_IO_SNAPSHOT;
+    int r = is_here ? make_directory(io, options, err) : 0;
+    for (int i = 0; i < STREAMS && r == 0; i++) {
+        r = is_here ? open_stream(io, i, err) : 0;
         if (r == 0)
             r = open_raw(io, options, i, err);
-        if (r < 0)
-            return r;
     }
-    int r = wfe_outputs_new(&io->outputs);
+    if (r < 0)
+        return r;
+    r = wfe_outputs_new(&io->outputs);
     if (r < 0)
         return wfe_error_nomem(err);
     io->drain_event = eventfd(0, EFD_CLOEXEC);
     if (io->drain_event < 0)
         return wfe_error_system(err, errno, "eventfd");
-    r = pthread_create(&io->thread, NULL, pump, io);
-    if (r != 0)
-        return wfe_error_system(err, r, "start a thread");
-    io->thread_running = true;
-    return 0;
+    if (is_here)
+        return start_thread(io, err);
+    set_session(io, options);
+    return start_maker(io, err);
 }
 
 int wfe_task_io_open(
@@ -253,20 +355,41 @@ int wfe_task_io_open(
         io->streams[i].fd = io->streams[i].raw_fd = -1;
         io->streams[i].kept = (struct wfe_buffer)WFE_BUFFER_INIT(options->limit_bytes);
     }
-    int r;
-    if (asprintf(&io->directory, "%s/wfe-io-%s", options->base_directory, options->container_id) <
-        0) {
-        io->directory = NULL;
-        r = wfe_error_nomem(err);
-    } else {
-        r = set_up(io, options, err);
-    }
+    int r = set_up(io, options, err);
     if (r < 0) {
         wfe_task_io_free(io);
         return r;
     }
     *ret = io;
     return 0;
+}
+
+void wfe_task_io_key(const char *container_id, char key[static WFE_TASK_IO_KEY_MAX])
+{
+    snprintf(key, WFE_TASK_IO_KEY_MAX, "%s-io", container_id);
+}
+
+int wfe_task_io_await(struct wfe_task_io *io, struct wfe_error *err)
+{
+    if (!io->maker_running)
+        return 0;
+    join_maker(io);
+    if (io->making.kind != WFE_ERROR_NONE) {
+        if (err)
+            *err = io->making;
+        return -io->making.errnum;
+    }
+    for (int i = 0; i < STREAMS; i++) {
+        io->streams[i].path = wfe_path_join(io->volume.directory, NAMES[i]);
+        if (!io->streams[i].path)
+            return wfe_error_nomem(err);
+    }
+    return 0;
+}
+
+int wfe_task_io_follow(struct wfe_task_io *io, struct wfe_error *err)
+{
+    return io->kind == WFE_TASK_IO_SNAPSHOT ? start_thread(io, err) : 0;
 }
 
 const char *wfe_task_io_stdout(const struct wfe_task_io *io)
@@ -279,8 +402,9 @@ const char *wfe_task_io_stderr(const struct wfe_task_io *io)
     return io->streams[STDERR].path;
 }
 
-static void stop_thread(struct wfe_task_io *io)
+void wfe_task_io_drain(struct wfe_task_io *io)
 {
+    join_maker(io);
     if (!io->thread_running)
         return;
     uint64_t one = 1;
@@ -289,6 +413,18 @@ static void stop_thread(struct wfe_task_io *io)
     (void)n;
     pthread_join(io->thread, NULL);
     io->thread_running = false;
+}
+
+static void abandon(struct wfe_task_io *io)
+{
+    atomic_store(&io->abandoned, true);
+    wfe_task_io_drain(io);
+}
+
+int wfe_task_io_remove(struct wfe_task_io *io, int64_t timeout_ms, struct wfe_error *err)
+{
+    abandon(io);
+    return wfe_volume_remove(&io->session, &io->volume, timeout_ms, err);
 }
 
 static struct wfe_stream_output view(const struct stream *stream)
@@ -302,12 +438,13 @@ static struct wfe_stream_output view(const struct stream *stream)
 
 int wfe_task_io_finish(struct wfe_task_io *io, struct wfe_task_output *ret, struct wfe_error *err)
 {
-    stop_thread(io);
+    wfe_task_io_drain(io);
     *ret = (struct wfe_task_output){
         .directives = wfe_outputs_finish(io->outputs),
         .stdout_output = view(&io->streams[STDOUT]),
         .stderr_output = view(&io->streams[STDERR]),
         .dropped_directives = wfe_outputs_dropped(io->outputs),
+        .is_incomplete = io->is_incomplete,
     };
     if (!ret->directives)
         fail(io, -ENOMEM, "read the step's output directives");
@@ -323,7 +460,7 @@ void wfe_task_io_free(struct wfe_task_io *io)
 {
     if (!io)
         return;
-    stop_thread(io);
+    abandon(io);
     for (int i = 0; i < STREAMS; i++) {
         struct stream *stream = &io->streams[i];
         if (stream->fd >= 0)
@@ -333,6 +470,7 @@ void wfe_task_io_free(struct wfe_task_io *io)
         wfe_buffer_done(&stream->kept);
         free(stream->path);
     }
+    free(io->volume.directory);
     if (io->directory)
         wfe_remove_tree(io->directory);
     free(io->directory);

@@ -82,5 +82,10 @@ int wfe_step_run_collect_output(struct step_run *run, cJSON **ret, struct wfe_er
     *ret = wfe_result_step_data(run->name, output.directives, &output.stdout_output,
         &output.stderr_output, (int)run->end.exit_status);
     cJSON_Delete(output.directives);
+    if (*ret && output.is_incomplete) {
+        if (err)
+            *err = failure;
+        return -failure.errnum;
+    }
     return *ret ? 0 : wfe_error_nomem(err);
 }

@@ -37,6 +37,7 @@ struct step_run {
     Snapshots__PrepareSnapshotResponse *root;
     struct wfe_user user;
     cJSON *spec;
+    enum wfe_task_io_kind io_kind;
     struct wfe_task_io *io;
     struct wfe_task_end end;
     bool ended; /* `end` is valid: the task ran */

@@ -9,6 +9,7 @@
 #include "executor/daemon/container.h"
 #include "executor/spec/host.h"
 #include "executor/daemon/lease.h"
+#include "executor/daemon/sharing.h"
 #include "executor/network/network_files.h"
 #include "executor/image/pull.h"
 #include "executor/reclaim.h"
@@ -30,20 +31,6 @@ static int check_cancelled(const struct step_run *run, struct wfe_error *err)
     return 0;
 }
 
-/* Whether the daemon's files and kernel are ours. Behind a forwarded socket they are not, but then
- * there has to be a directory for the output that both see. */
-static bool is_daemon_here(const struct step_run *run)
-{
-    return run->session.local && !run->options->io_directory;
-}
-
-/* Where this step's temporary files are. */
-static const char *temporary_directory(void)
-{
-    const char *directory = getenv("TMPDIR");
-    return directory && *directory ? directory : "/tmp";
-}
-
 /* Why the inputs can't be mounted (static), or NULL. */
 static const char *mount_obstacle(const struct step_run *run)
 {
@@ -52,13 +39,13 @@ static const char *mount_obstacle(const struct step_run *run)
 
 static int start_mount(struct step_run *run, struct wfe_error *err)
 {
-    int r = wfe_input_mount_start(
-        &run->inputs, temporary_directory(), run->id, run->options->store_path, &run->mount, err);
+    int r = wfe_input_mount_start(&run->inputs, wfe_sharing_directory(NULL), run->id,
+        run->options->store_path, &run->mount, err);
     run->mount_fails = r < 0;
     return r;
 }
 
-/* Mounting begins before the daemon has answered, when it was asked for. */
+/* Mounting begins at once, when it was asked for. */
 static int start_wanted_mount(struct step_run *run, struct wfe_error *err)
 {
     if (run->inputs.count == 0 || run->inputs_as != WFE_INPUTS_MOUNT)
@@ -105,18 +92,8 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
     if (r < 0)
         return r;
     run->connected = true;
-    if (is_daemon_here(run)) {
-        r = wfe_host_check_volumes(&run->step->config, err);
-        if (r < 0)
-            return r;
-    }
-    r = plan_network(run, err);
-    if (r < 0)
-        return r;
     run->lease_made = true;
     r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
-    if (r == 0)
-        r = start_wanted_mount(run, err);
     if (r == 0)
         r = wfe_connect_finish(&run->session, err);
     if (r < 0)
@@ -124,6 +101,58 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
     wfe_log(WFE_LOG_INFO, "connect", "containerd %s, %s/%s, at %s", run->session.version,
         run->session.platform.os, run->session.platform.architecture, run->session.address);
     return 0;
+}
+
+/* A way that can't be gone is refused: a task whose pipes are not its daemon's may hang. */
+static int check_io(const struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_session *session = &run->session;
+    const char *directory = wfe_sharing_directory(run->options->io_directory);
+    if (run->io_kind == WFE_TASK_IO_FIFO && !session->local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "--io fifo: the daemon at %s is not on this machine, or does not see its files; --io "
+            "snapshot works everywhere",
+            session->address);
+    if (run->io_kind == WFE_TASK_IO_FILE && !session->sees_directory)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "--io file: the daemon at %s does not see the directory %s: set WFE_IO_DIR to one that "
+            "it sees under the same path; --io snapshot works everywhere",
+            session->address, directory);
+    return 0;
+}
+
+/* Which way the output takes. */
+static int choose_io(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_run_options *options = run->options;
+    const struct wfe_session *session = &run->session;
+    run->io_kind = options->io;
+    if (options->io_given)
+        return check_io(run, err);
+    if (options->io_directory && !session->sees_directory)
+        wfe_log(WFE_LOG_WARN, "output", "the daemon does not see WFE_IO_DIR, %s",
+            options->io_directory);
+    if (!session->sees_directory)
+        run->io_kind = WFE_TASK_IO_SNAPSHOT;
+    else if (session->local && !options->io_directory)
+        run->io_kind = WFE_TASK_IO_FIFO;
+    else
+        run->io_kind = WFE_TASK_IO_FILE;
+    return 0;
+}
+
+/* What the daemon shares with us, and what a step wants that needs it. */
+static int check_sharing(struct step_run *run, struct wfe_error *err)
+{
+    int r =
+        wfe_sharing_find(&run->session, run->options->io_directory, WFE_SHARING_REMEMBERED, err);
+    if (r == 0 && run->session.local)
+        r = wfe_host_check_volumes(&run->step->config, err);
+    if (r == 0)
+        r = plan_network(run, err);
+    if (r == 0)
+        r = choose_io(run, err);
+    return r < 0 ? r : start_wanted_mount(run, err);
 }
 
 /* Awaited in any case: a lease must not appear after its deletion. */
@@ -206,7 +235,7 @@ static int find_user(struct step_run *run, struct wfe_error *err)
     bool looked_up = wfe_user_is_valid(text) && wfe_user_needs(text);
     int r = looked_up && !run->root ? prepare_root(run, err) : 0;
     struct wfe_root root = {
-        .prepared = is_daemon_here(run) ? run->root : NULL,
+        .prepared = run->session.local ? run->root : NULL,
         .session = &run->session,
         .chain = &run->root_chain,
     };
@@ -236,7 +265,7 @@ static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error 
         .architecture = run->session.platform.architecture,
         .user = &run->user,
     };
-    if (is_daemon_here(run)) {
+    if (run->session.local) {
         struct wfe_host host = wfe_host_probe();
         options.apparmor_profile = host.apparmor_profile;
         options.limits_swap = host.limits_swap;
@@ -290,6 +319,14 @@ static int create_container(struct step_run *run, struct wfe_error *err)
         .step_name = run->name,
         .spec = run->spec,
     };
+    char label_key[WFE_VOLUME_LABEL_MAX], volume_key[WFE_TASK_IO_KEY_MAX];
+    struct wfe_label label;
+    if (run->io_kind == WFE_TASK_IO_SNAPSHOT) {
+        wfe_task_io_key(run->id, volume_key);
+        label = wfe_volume_label(&run->session, volume_key, label_key);
+        options.labels = &label;
+        options.label_count = 1;
+    }
     wfe_progress_stage(run->options->progress, "preparing the root file system");
     run->container_made = true;
     WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
@@ -307,24 +344,30 @@ static int open_io(struct step_run *run, struct wfe_error *err)
 {
     const struct wfe_run_options *options = run->options;
     struct wfe_task_io_options io = {
-        .kind = options->io,
-        .base_directory = options->io_directory,
+        .kind = run->io_kind,
+        .base_directory =
+            wfe_sharing_directory(run->io_kind == WFE_TASK_IO_FIFO ? NULL : options->io_directory),
+        .session = &run->session,
         .container_id = run->id,
         .limit_bytes = run->step->config.output_limit_bytes,
         .progress = options->progress,
         .raw_directory = options->raw_directory,
         .step_name = run->name,
     };
-    if (!options->io_given)
-        io.kind = io.base_directory ? WFE_TASK_IO_FILE : WFE_TASK_IO_FIFO;
-    if (io.kind == WFE_TASK_IO_FIFO && !run->session.local)
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "the daemon at %s is remote: set WFE_IO_DIR to a directory that it sees under the "
-            "same path",
-            run->session.address);
-    if (!io.base_directory || io.kind == WFE_TASK_IO_FIFO)
-        io.base_directory = temporary_directory();
     return wfe_task_io_open(&io, &run->io, err);
+}
+
+/* A volume is made while the image and the inputs are seen to. A directory is made late: without
+ * the container's record nobody would find it, were we killed. */
+static int open_early_io(struct step_run *run, struct wfe_error *err)
+{
+    return run->io_kind == WFE_TASK_IO_SNAPSHOT ? open_io(run, err) : 0;
+}
+
+static int complete_io(struct step_run *run, struct wfe_error *err)
+{
+    int r = run->io ? 0 : open_io(run, err);
+    return r < 0 ? r : wfe_task_io_await(run->io, err);
 }
 
 /* A step that failed by itself may have failed for want of memory. */
@@ -344,6 +387,8 @@ static int run_task(struct step_run *run, struct wfe_error *err)
     run->task_made = true;
     int r = wfe_task_create(&run->session, run->id, run->root, wfe_task_io_stdout(run->io),
         wfe_task_io_stderr(run->io), err);
+    if (r == 0)
+        r = wfe_task_io_follow(run->io, err);
     if (r < 0)
         return r;
     wfe_progress_stage(run->options->progress, "running");
@@ -372,7 +417,11 @@ int wfe_step_run_stages(struct step_run *run, const cJSON *data, struct wfe_erro
     if (r == 0)
         r = connect_daemon(run, err);
     if (r == 0)
+        r = check_sharing(run, err);
+    if (r == 0)
         r = find_image(run, err);
+    if (r == 0)
+        r = open_early_io(run, err);
     if (r == 0)
         r = make_root_chain(run, err);
     if (r == 0)
@@ -390,7 +439,7 @@ int wfe_step_run_stages(struct step_run *run, const cJSON *data, struct wfe_erro
     if (r == 0)
         r = create_container(run, err);
     if (r == 0)
-        r = open_io(run, err);
+        r = complete_io(run, err);
     if (r == 0)
         r = check_cancelled(run, err);
     if (r == 0)

@@ -46,21 +46,40 @@ static void undo_end(const struct step_run *run, struct undo *undo)
     undone(undo->what, r, &err);
 }
 
-/* Unmake what the daemon holds of the step. The order matters: without its container's record a
- * task can't be deleted any more, and its root is mounted until then. The lease holds nothing that
- * the container does not hold as well. */
-void wfe_step_run_unwind(struct step_run *run)
+static void start_lease_deletion(const struct step_run *run, struct undo *lease)
 {
     struct wfe_error err = WFE_ERROR_INIT;
+    if (run->lease_made)
+        undone(lease->what,
+            wfe_lease_delete_start(
+                &run->session, run->id, false, UNDO_TIMEOUT_MS, &lease->call, &err),
+            &err);
+}
+
+/* The rest of its output, and where that was. */
+static void end_io(struct step_run *run)
+{
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (!run->io)
+        return;
+    if (run->ended)
+        wfe_task_io_drain(run->io);
+    undone("its output's volume", wfe_task_io_remove(run->io, UNDO_TIMEOUT_MS, &err), &err);
+}
+
+/* Unmake what the daemon holds of the step. The order matters: without its container's record a
+ * task can't be deleted any more, and its root is mounted until then. The lease holds nothing that
+ * the container does not hold as well, but for output that is read through it. */
+void wfe_step_run_unwind(struct step_run *run)
+{
+    struct wfe_error err;
     wfe_step_run_hold_lease(run, NULL);
     run->session.lease = NULL;
     struct undo lease = {.what = "the lease", .again = delete_lease},
                 container = {.what = "the container", .again = delete_container};
-    if (run->lease_made)
-        undone(lease.what,
-            wfe_lease_delete_start(
-                &run->session, run->id, false, UNDO_TIMEOUT_MS, &lease.call, &err),
-            &err);
+    bool reads_by_lease = run->io && run->io_kind == WFE_TASK_IO_SNAPSHOT;
+    if (!reads_by_lease)
+        start_lease_deletion(run, &lease);
     bool task_gone = true;
     if (run->task_made) {
         err = (struct wfe_error)WFE_ERROR_INIT;
@@ -84,6 +103,10 @@ void wfe_step_run_unwind(struct step_run *run)
         err = (struct wfe_error)WFE_ERROR_INIT;
         undone("the network", wfe_network_down(run->network, &err), &err);
     }
+    if (task_gone)
+        end_io(run);
+    if (reads_by_lease)
+        start_lease_deletion(run, &lease);
     undo_end(run, &container);
     undo_end(run, &lease);
 }

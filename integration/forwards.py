@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Sockets in front of a daemon's, as ssh, Lima or socat make them."""
+
+import os
+import socket
+import threading
+
+
+class Forward:
+    """Passes what comes to `listener` on to the Unix socket `target`, until close()."""
+
+    def __init__(self, listener, target):
+        self.target = target
+        self._listener = listener
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            daemon = socket.socket(socket.AF_UNIX)
+            daemon.connect(self.target)
+            for source, sink in ((client, daemon), (daemon, client)):
+                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _copy(source, sink):
+        try:
+            while data := source.recv(1 << 18):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self._listener.close()
+
+
+class TcpForward(Forward):
+    """A TCP port, as socat makes one in a virtual machine."""
+
+    def __init__(self, target):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        super().__init__(listener, target)
+
+
+class UnixForward(Forward):
+    """A Unix socket that looks like a local daemon's."""
+
+    def __init__(self, path, target):
+        self.path = path
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen(64)
+        super().__init__(listener, target)
+
+    def close(self):
+        super().close()
+        os.unlink(self.path)

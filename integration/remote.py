@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""A daemon that shares nothing with us, as in a virtual machine, without one.
+
+RemoteDaemon is a containerd in mount and PID namespaces of its own, whose root file system has
+this machine's programs (/usr, read-only) and nothing else of it: /tmp, /run, /var, /root and /home
+are others there, and our processes are not in its /proc. Only kernel and network are the same. It
+ends with the process that started it, however that ends, and leaves no mounts.
+
+    daemon = RemoteDaemon(directory)          # shared=[...]: these are seen there, at the same path
+    daemon.socket                             # its real socket, to be put behind a forward
+    daemon.close()
+
+RemoteTest is an IntegrationTest whose daemon is such a one, behind a Unix socket that looks local;
+`forward_port` is the same daemon behind a TCP port. One daemon serves all tests of a process.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+
+from forwards import TcpForward, UnixForward
+from harness import IntegrationTest, Session
+
+CONFIG = """\
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = [{disabled}]
+[grpc]
+address = "/run/containerd.sock"
+[plugins."io.containerd.internal.v1.opt"]
+path = "/var/lib/opt"
+"""
+DISABLED = ["io.containerd." + name for name in (
+    "grpc.v1.cri", "cri.v1.images", "cri.v1.runtime", "nri.v1.nri", "internal.v1.restart",
+    "snapshotter.v1.aufs", "snapshotter.v1.btrfs", "snapshotter.v1.devmapper",
+    "snapshotter.v1.zfs", "snapshotter.v1.blockfile", "snapshotter.v1.erofs")]
+
+# As process 1 of its namespace it reaps shims.
+START = r"""
+set -eu
+root=$1
+shift
+mount --bind "$root" "$root"
+cd "$root"
+mkdir -p usr proc sys dev run tmp var/lib etc root old
+mount --bind /usr usr
+mount -o remount,bind,ro usr
+for name in bin sbin lib lib32 lib64; do
+    if [ -L "/$name" ]; then
+        ln -sfn "$(readlink "/$name")" "$name"
+    elif [ -d "/$name" ]; then
+        mkdir -p "$name"
+        mount --bind "/$name" "$name"
+    fi
+done
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+mount -t tmpfs tmpfs run
+mount -t tmpfs tmpfs tmp
+for shared; do
+    mkdir -p ".$shared"
+    mount --bind "$shared" ".$shared"
+done
+pivot_root . old
+cd /
+umount -l /old
+rmdir /old
+containerd --config /etc/containerd.toml --log-level warn 2>/var/log-of-containerd &
+wait $!
+"""
+
+
+class RemoteDaemon:
+    def __init__(self, directory, shared=()):
+        self.root = os.path.join(directory, "root")
+        os.makedirs(os.path.join(self.root, "etc"))
+        disabled = ", ".join(f'"{name}"' for name in DISABLED)
+        with open(os.path.join(self.root, "etc", "containerd.toml"), "w", encoding="ascii") as file:
+            file.write(CONFIG.format(disabled=disabled))
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private",
+             "--pid", "--fork", "--kill-child", "sh", "-c", START, "sh", self.root, *shared],
+            stdin=subprocess.DEVNULL)
+        try:
+            self._await()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await(self):
+        deadline = time.monotonic() + 30
+        while True:
+            children = self._children()
+            self.socket = f"/proc/{children[0]}/root/run/containerd.sock" if children else None
+            if self.socket and subprocess.run(
+                    ["ctr", "--address", self.socket, "version"], stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+                return
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the remote containerd did not come up")
+            time.sleep(0.1)
+
+    def _children(self):
+        pid = self._process.pid
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+                return file.read().split()
+        except OSError:
+            return []
+
+    def path(self, path):
+        """A path of its file system, as we can open it."""
+        return os.path.dirname(os.path.dirname(self.socket)) + path
+
+    def close(self):
+        """The namespace's first process is killed with its parent, and all others with it."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+
+class RemoteSession(Session):
+    _current = None
+
+    @classmethod
+    def get(cls):
+        if cls._current is None:
+            cls._current = cls()
+        return cls._current
+
+    def _start_daemon(self):
+        self.remote = RemoteDaemon(os.path.join(self.scratch, "remote"))
+        self.address = os.path.join(self.scratch, "containerd.sock")
+        self._forwards = [UnixForward(self.address, self.remote.socket),
+                          TcpForward(self.remote.socket)]
+        self.tcp_address = f"tcp://127.0.0.1:{self._forwards[1].port}"
+
+    def close(self):
+        for forward in self._forwards:
+            forward.close()
+        self.remote.close()
+        super().close()
+
+
+class RemoteTest(IntegrationTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.session = RemoteSession.get()
+
+    def leaks_of_daemon(self):
+        """Also the volumes, which are committed, and blobs that only a lease held."""
+        found = super().leaks_of_daemon()
+        volumes = self.ctr("snapshots", "--snapshotter", "native", "list").splitlines()[1:]
+        return found + [f"volume: {line.strip()}" for line in volumes if line.strip()]
+
+    def blobs(self):
+        """What is in the content store after a collection."""
+        self.ctr("leases", "create", "--id", "collect")
+        self.ctr("leases", "delete", "--sync", "collect")
+        return set(self.ctr("content", "list", "--quiet").split())
