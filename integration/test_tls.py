@@ -7,9 +7,9 @@ import socket
 import ssl
 import threading
 
+from forwards import TcpForward
 from harness import IMAGE, IntegrationTest, Session
 from registry import free_port, make_certificates
-from test_addresses import TcpForward
 
 STEP = {"image": IMAGE, "run": "echo here"}
 

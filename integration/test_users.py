@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Whom a step runs as: numbers, names of the image, groups."""
 
-import os
-
 from harness import IMAGE, IntegrationTest
 from images import add_image
+from remote import RemoteTest
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -107,21 +106,15 @@ class Users(IntegrationTest):
                 self.assertEqual(data["unknown.stdout"], "1000\ncontent")
 
 
-class UsersElsewhere(Users):
+class UsersElsewhere(RemoteTest, Users):
     """The same with a daemon whose files are not at hand: it looks the names up itself."""
-
-    def setUp(self):
-        super().setUp()
-        shared = self.path("io")
-        os.mkdir(shared)
-        os.chmod(shared, 0o777)
-        self.environment["WFE_IO_DIR"] = shared
 
     def test_a_snapshotter_without_layers_works_too(self):
         native = ["--snapshotter", "native"]
         image = add_image(self, "native", [FILES])
         data = self.succeed({"image": image, "user": "app", "run": "id -u"}, global_options=native)
         self.assertEqual(data["unknown.stdout"], "1000\n")
+        self.ctr("images", "remove", "--sync", image)
 
-    # What is to be mounted is on this machine, as the daemon is then.
+    # Inputs can't be mounted there.
     test_names_are_resolved_beside_inputs_of_both_kinds = None
