@@ -23,9 +23,9 @@
 #include "executor/daemon/snapshot.h"
 #include "executor/spec/spec.h"
 #include "executor/daemon/task.h"
+#include "executor/unwind.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
-#include "libcommon/log.h"
 
 #define UNDO_TIMEOUT_MS 30000
 #define STOP_GRACE_MS 10000
@@ -381,37 +381,22 @@ static int await_ready(struct running *running, struct wfe_error *err)
     }
 }
 
-static void undone(const struct running *running, const char *what, int r, struct wfe_error *err)
-{
-    if (r < 0)
-        wfe_log(WFE_LOG_WARN, "unwind", "service '%s': %s is left behind for now: %s",
-            running->service->name, what, err->message);
-    *err = (struct wfe_error)WFE_ERROR_INIT;
-}
-
-/* In the order that run.c has for a step. */
 static void *undo(void *context)
 {
     struct running *running = context;
-    struct wfe_error err = WFE_ERROR_INIT;
-    bool task_gone = true;
+    struct wfe_holdings holdings = {
+        .id = running->id,
+        .service = running->service->name,
+        .lease_made = running->lease_made,
+        .snapshot_made = running->snapshot_made,
+        .container_made = running->container_made,
+        .task_made = running->task_made,
+    };
     wfe_rpc_call_free(wfe_steal(&running->wait));
     running->session.lease = NULL;
-    if (running->task_made) {
+    if (running->task_made)
         wfe_task_stop(&running->session, running->id, STOP_GRACE_MS, NULL);
-        int r = wfe_task_delete(&running->session, running->id, NULL, &err);
-        task_gone = r == 0;
-        undone(running, "the task", r, &err);
-    }
-    if (task_gone && running->container_made)
-        undone(running, "the container",
-            wfe_container_delete(&running->session, running->id, UNDO_TIMEOUT_MS, &err), &err);
-    if (task_gone && running->snapshot_made)
-        undone(running, "the snapshot",
-            wfe_snapshot_remove(&running->session, running->id, UNDO_TIMEOUT_MS, &err), &err);
-    if (running->lease_made)
-        undone(running, "the lease",
-            wfe_lease_delete(&running->session, running->id, false, UNDO_TIMEOUT_MS, &err), &err);
+    wfe_unwind(&running->session, &holdings);
     if (running->directory)
         wfe_remove_tree(running->directory);
     return NULL;
