@@ -93,10 +93,10 @@ static void remove_directories(const char *id)
 }
 
 /* -EBUSY, without err: the daemon may be making its task at this moment. */
-static int reclaim_step(
-    const struct wfe_session *session, const char *id, bool is_settled, struct wfe_error *err)
+static int reclaim_step(const struct wfe_session *session, const char *id, bool is_settled,
+    struct wfe_reclaim_report *report, struct wfe_error *err)
 {
-    bool had_task;
+    bool had_task, had_network = false;
     int r = wfe_task_delete(session, id, &had_task, err);
     if (r == 0 && !had_task) {
         if (!is_settled)
@@ -106,6 +106,9 @@ static int reclaim_step(
     /* Before the record by which they are found, since this executor may be killed as well. */
     if (r == 0)
         remove_directories(id);
+    if (r == 0 && session->local)
+        r = wfe_network_remove(id, &had_network, err);
+    report->networks += had_network;
     if (r == 0)
         r = wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
@@ -164,7 +167,8 @@ static int reclaim_containers(const struct wfe_session *session, const Leases__L
             continue;
         int64_t wait_ms = unsettled_ms(container);
         struct wfe_error failure = WFE_ERROR_INIT;
-        int reclaimed = reclaim_step(session, container->id, wait_ms == 0, &failure);
+        int reclaimed =
+            reclaim_step(session, container->id, wait_ms == 0, &reclaiming->report, &failure);
         if (reclaimed != -EBUSY)
             count(
                 &reclaiming->report, &reclaiming->report.steps, container->id, reclaimed, &failure);

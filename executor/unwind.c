@@ -11,8 +11,8 @@
 
 #define UNDO_TIMEOUT_MS 30000
 
-static void undone(const struct wfe_holdings *holdings, const char *what, int r,
-    const struct wfe_error *err)
+static void undone(
+    const struct wfe_holdings *holdings, const char *what, int r, const struct wfe_error *err)
 {
     if (r >= 0)
         return;

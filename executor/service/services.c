@@ -19,6 +19,7 @@
 #include "executor/daemon/lease.h"
 #include "executor/network/network_files.h"
 #include "executor/run/result.h"
+#include "executor/service/service_data.h"
 #include "executor/service/service_probe.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/spec/spec.h"
@@ -29,7 +30,6 @@
 
 #define UNDO_TIMEOUT_MS 30000
 #define STOP_GRACE_MS 10000
-#define HOST "127.0.0.1"
 
 /* While the first interval lasts, a service is looked at this often. */
 #define FIRST_PAUSE_MS 100
@@ -44,9 +44,10 @@
 struct running {
     const struct wfe_service *service;
     char id[WFE_SERVICE_ID_MAX];
-    char *directory;            /* of its log; NULL: its output is not kept */
-    char *log;                  /* "" when it is not kept */
-    struct wfe_session session; /* with its own lease */
+    char *directory;             /* of its log; NULL: its output is not kept */
+    char *log;                   /* "" when it is not kept */
+    struct wfe_session session;  /* with its own lease */
+    struct wfe_network *network; /* NULL: the host's */
     struct wfe_rpc_call *wait;
     bool lease_made, snapshot_made, container_made, task_made;
     cJSON *spec;
@@ -88,65 +89,34 @@ static int set_id(const struct wfe_services_options *options, const struct wfe_s
         service->name, service->name, options->workflow_id);
 }
 
-/* Upper case as the environment will have it. */
-static int add_variable(cJSON *data, const char *service, const char *what, cJSON *value)
-{
-    WFE_FREE char *name = NULL;
-    if (asprintf(&name, "SVC_%s_%s", service, what) < 0)
-        name = NULL;
-    for (char *c = name; c && *c; c++)
-        *c = (char)toupper((unsigned char)*c);
-    if (name && cJSON_AddItemToObject(data, name, value))
-        return 0;
-    cJSON_Delete(value);
-    return -ENOMEM;
-}
-
-static int add_data(cJSON *data, cJSON *list, const struct wfe_service *service)
-{
-    cJSON *entry = cJSON_AddObjectToObject(list, service->name);
-    if (!cJSON_AddStringToObject(entry, "host", HOST))
-        return -ENOMEM;
-    cJSON *ports = cJSON_AddArrayToObject(entry, "ports");
-    for (size_t i = 0; i < service->port_count; i++) {
-        cJSON *port = cJSON_CreateNumber(service->ports[i]);
-        if (!cJSON_AddItemToArray(ports, port)) {
-            cJSON_Delete(port);
-            return -ENOMEM;
-        }
-    }
-    int r = ports ? add_variable(data, service->name, "HOST", cJSON_CreateString(HOST)) : -ENOMEM;
-    if (r == 0 && service->port_count > 0)
-        r = add_variable(data, service->name, "PORT", cJSON_CreateNumber(service->ports[0]));
-    return r;
-}
-
-cJSON *wfe_services_data(const struct wfe_service *services, size_t count)
-{
-    WFE_JSON cJSON *data = cJSON_CreateObject();
-    WFE_JSON cJSON *list = cJSON_CreateObject();
-    for (size_t i = 0; i < count; i++)
-        if (!data || !list || add_data(data, list, &services[i]) < 0)
-            return NULL;
-    if (!list || !cJSON_AddItemToObject(data, "services", list))
-        return NULL;
-    (void)wfe_steal(&list);
-    return wfe_steal(&data);
-}
-
-/* Regular files go where a daemon that only shares a directory sees them, too. */
-static int open_log(struct running *running, struct wfe_error *err)
+/* Where a service's log is: regular files go where a daemon that only shares a directory sees
+ * them, too. *ret is NULL when there is no such place. */
+static int log_directory(
+    const struct wfe_session *session, const char *id, char **ret, struct wfe_error *err)
 {
     const char *shared = getenv("WFE_IO_DIR"), *temporary = getenv("TMPDIR");
     const char *base = shared && *shared ? shared : temporary && *temporary ? temporary : "/tmp";
-    bool kept = running->session.local || base == shared;
-    if (!kept) {
+    if (!session->local && base != shared) {
+        *ret = NULL;
+        return 0;
+    }
+    char *directory;
+    if (asprintf(&directory, "%s/wfe-io-%s", base, id) < 0)
+        return wfe_error_nomem(err);
+    *ret = directory;
+    return 0;
+}
+
+static int open_log(struct running *running, struct wfe_error *err)
+{
+    int r = log_directory(&running->session, running->id, &running->directory, err);
+    if (r < 0)
+        return r;
+    if (!running->directory) {
         running->log = strdup("");
         return running->log ? 0 : wfe_error_nomem(err);
     }
-    if (asprintf(&running->directory, "%s/wfe-io-%s", base, running->id) < 0)
-        running->directory = NULL;
-    running->log = running->directory ? wfe_path_join(running->directory, "log") : NULL;
+    running->log = wfe_path_join(running->directory, "log");
     if (!running->log)
         return wfe_error_nomem(err);
     if (mkdir(running->directory, 0755) < 0 && errno != EEXIST)
@@ -182,6 +152,12 @@ static int tell_end(const struct running *running, struct wfe_error *err)
     return wfe_error_set(err, WFE_ERROR_CONTAINERD, ECHILD, "service '%s' ended with code %u%s%s",
         running->service->name, (unsigned)running->status, tail && *tail ? ": " : "",
         tail ? tail : "");
+}
+
+/* Where this machine finds it. */
+static const char *address_of(const struct running *running)
+{
+    return running->network ? wfe_network_address(running->network) : "127.0.0.1";
 }
 
 static const struct wfe_label *labels_of(
@@ -222,8 +198,13 @@ static int build_spec(
         .architecture = running->session.platform.architecture,
         .user = &root,
         .files = files,
-        .file_count = wfe_network_host_files(running->session.local, files),
     };
+    if (running->network) {
+        options.network_namespace = wfe_network_namespace(running->network);
+        options.files = wfe_network_files(running->network, &options.file_count);
+    } else {
+        options.file_count = wfe_network_host_files(running->session.local, files);
+    }
     if (running->session.local) {
         struct wfe_host host = wfe_host_probe();
         options.apparmor_profile = host.apparmor_profile;
@@ -287,6 +268,41 @@ static int start_task(
     return r < 0 ? r : wfe_task_start(&running->session, running->id, err);
 }
 
+/* Whether there can be a bridge is told before anything is made. */
+static int plan_network(
+    struct running *running, const struct wfe_services_options *options, struct wfe_error *err)
+{
+    const struct wfe_step_config *config = &running->service->config;
+    if (config->network != WFE_NETWORK_BRIDGE)
+        return 0;
+    if (!running->session.local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
+            "network: bridge needs a daemon on this machine, and the one at %s is remote",
+            running->session.address);
+    WFE_FREE char *group = wfe_network_group(running->session.namespace_, options->workflow_id);
+    if (!group)
+        return wfe_error_nomem(err);
+    struct wfe_network_options network = {
+        .id = running->id,
+        .group = group,
+        .service = running->service->name,
+        .ports = config->ports,
+        .port_count = config->port_count,
+    };
+    return wfe_network_plan(&network, &running->network, err);
+}
+
+static int bring_network_up(struct running *running, struct wfe_error *err)
+{
+    if (!running->network)
+        return 0;
+    int r = wfe_network_up(running->network, running->session.cancel, err);
+    if (r == 0 && !address_of(running))
+        r = wfe_error_set(err, WFE_ERROR_SYSTEM, EADDRNOTAVAIL,
+            "network: bridge: the plugins gave it no address");
+    return r;
+}
+
 static int start_service(struct running *running, const struct wfe_services_options *options,
     struct wfe_image *image, struct wfe_error *err)
 {
@@ -297,6 +313,8 @@ static int start_service(struct running *running, const struct wfe_services_opti
     if (r == 0)
         r = wfe_image_unpack(
             &running->session, &image->manifest, &image->config, NULL, NULL, &chain, err);
+    if (r == 0)
+        r = bring_network_up(running, err);
     if (r == 0)
         r = build_spec(running, &image->config, err);
     if (r == 0)
@@ -363,8 +381,8 @@ static int await_ready(struct running *running, struct wfe_error *err)
         if (left <= 0 || tries >= probe->retries)
             return wfe_error_set(err, WFE_ERROR_TIMEOUT, ETIMEDOUT, "service '%s' is not ready: %s",
                 running->service->name, reason);
-        int r = wfe_probe_try(&running->session, running->id, probe, process, number,
-            left < interval ? left : interval, reason);
+        int r = wfe_probe_try(&running->session, running->id, address_of(running), probe, process,
+            number, left < interval ? left : interval, reason);
         if (r == 1)
             return 0;
         if (r == -ENOMEM)
@@ -391,6 +409,7 @@ static void *undo(void *context)
         .snapshot_made = running->snapshot_made,
         .container_made = running->container_made,
         .task_made = running->task_made,
+        .network = running->network,
     };
     wfe_rpc_call_free(wfe_steal(&running->wait));
     running->session.lease = NULL;
@@ -420,6 +439,7 @@ static void free_services(struct wfe_services *services)
     for (size_t i = 0; i < services->options.count; i++) {
         struct running *running = &services->items[i];
         wfe_rpc_call_free(running->wait);
+        wfe_network_free(running->network);
         cJSON_Delete(running->spec);
         free(running->directory);
         free(running->log);
@@ -463,6 +483,8 @@ int wfe_services_up(
         running->session = *options->session;
         if (r == 0)
             r = set_id(options, running->service, running->id, err);
+        if (r == 0 && (r = plan_network(running, options, err)) < 0)
+            wfe_error_prefix(err, "service '%s'", running->service->name);
     }
     for (size_t i = 0; r == 0 && i < options->count; i++) {
         wfe_progress_stage(
@@ -487,8 +509,10 @@ int wfe_services_disown(struct wfe_services *services, struct wfe_error *err)
     for (size_t i = 0; i < services->options.count; i++) {
         struct running *running = &services->items[i];
         struct wfe_label labels[3];
-        int r = wfe_container_disown(&running->session, running->id,
-            labels_of(running, services->options.workflow_id, labels), 3, err);
+        int r = running->network ? wfe_network_keep(running->network, err) : 0;
+        if (r == 0)
+            r = wfe_container_disown(&running->session, running->id,
+                labels_of(running, services->options.workflow_id, labels), 3, err);
         /* The container's record holds the snapshot from now on. */
         if (r == 0)
             r = wfe_lease_delete(&running->session, running->id, false, UNDO_TIMEOUT_MS, err);
@@ -497,6 +521,19 @@ int wfe_services_disown(struct wfe_services *services, struct wfe_error *err)
     }
     free_services(services);
     return 0;
+}
+
+cJSON *wfe_services_data(const struct wfe_services *services)
+{
+    size_t count = services->options.count;
+    WFE_FREE const char **addresses = calloc(count + 1, sizeof *addresses);
+    if (!addresses)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (services->items[i].network)
+            addresses[i] = address_of(&services->items[i]);
+    return wfe_service_data(
+        services->options.services, addresses, count, services->options.workflow_id);
 }
 
 static void *watch(void *context)
@@ -546,6 +583,9 @@ static int remove_named(const struct wfe_session *session, const char *id, struc
     bool exists;
     WFE_FREE char *directory = NULL;
     int r = wfe_container_label(session, id, LOG_LABEL, &exists, &directory, err);
+    /* Others have removed the container alone. */
+    if (r == 0 && !exists)
+        r = log_directory(session, id, &directory, err);
     if (r == 0 && exists)
         r = wfe_task_stop(session, id, STOP_GRACE_MS, err);
     if (r == 0 && exists)
@@ -556,6 +596,9 @@ static int remove_named(const struct wfe_session *session, const char *id, struc
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_lease_delete(session, id, false, UNDO_TIMEOUT_MS, err);
+    bool had_network;
+    if (r == 0 && session->local)
+        r = wfe_network_remove(id, &had_network, err);
     if (r == 0 && is_log_directory(directory, id))
         wfe_remove_tree(directory);
     return r;
