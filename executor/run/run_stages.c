@@ -358,6 +358,7 @@ static int run_task(struct step_run *run, struct wfe_error *err)
     wfe_progress_stage(run->options->progress, "running");
     /* Others' leftovers are seen to while the step runs, when there is nothing else to do. */
     struct wfe_reclaimer *reclaimer = wfe_reclaimer_start(&run->session);
+    run->lease_keeper = wfe_lease_keep(&run->session, run->id);
     struct wfe_task_limits limits = {
         .timeout_ms = run->step->config.timeout_ms,
         .grace_ms = run->step->config.grace_ms,

@@ -2,6 +2,7 @@
 #include "executor/run/run_parts.h"
 
 #include "executor/unwind.h"
+#include "libcommon/cleanup.h"
 
 /* Unmake what the daemon and this machine hold of the step. */
 void wfe_step_run_unwind(struct step_run *run)
@@ -15,6 +16,7 @@ void wfe_step_run_unwind(struct step_run *run)
         .network = run->network,
     };
     wfe_step_run_hold_lease(run, NULL);
+    wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
     run->session.lease = NULL;
     wfe_unwind(&run->session, &holdings);
 }

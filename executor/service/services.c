@@ -17,6 +17,7 @@
 #include "executor/spec/host.h"
 #include "executor/image/image.h"
 #include "executor/daemon/lease.h"
+#include "executor/daemon/lease_keeper.h"
 #include "executor/network/network_files.h"
 #include "executor/run/result.h"
 #include "executor/service/service_data.h"
@@ -44,9 +45,10 @@
 struct running {
     const struct wfe_service *service;
     char id[WFE_SERVICE_ID_MAX];
-    char *directory;             /* of its log; NULL: its output is not kept */
-    char *log;                   /* "" when it is not kept */
-    struct wfe_session session;  /* with its own lease */
+    char *directory;            /* of its log; NULL: its output is not kept */
+    char *log;                  /* "" when it is not kept */
+    struct wfe_session session; /* with its own lease */
+    struct wfe_lease_keeper *lease_keeper;
     struct wfe_network *network; /* NULL: the host's */
     struct wfe_rpc_call *wait;
     bool lease_made, snapshot_made, container_made, task_made;
@@ -265,6 +267,7 @@ static int start_task(
     int r = wfe_task_create(&running->session, running->id, root, running->log, running->log, err);
     if (r == 0)
         r = wfe_task_wait_start(&running->session, running->id, &running->wait, err);
+    running->lease_keeper = wfe_lease_keep(&running->session, running->id);
     return r < 0 ? r : wfe_task_start(&running->session, running->id, err);
 }
 
@@ -412,6 +415,7 @@ static void *undo(void *context)
         .network = running->network,
     };
     wfe_rpc_call_free(wfe_steal(&running->wait));
+    wfe_lease_keeper_stop(wfe_steal(&running->lease_keeper));
     running->session.lease = NULL;
     if (running->task_made)
         wfe_task_stop(&running->session, running->id, STOP_GRACE_MS, NULL);
@@ -509,6 +513,7 @@ int wfe_services_disown(struct wfe_services *services, struct wfe_error *err)
     for (size_t i = 0; i < services->options.count; i++) {
         struct running *running = &services->items[i];
         struct wfe_label labels[3];
+        wfe_lease_keeper_stop(wfe_steal(&running->lease_keeper));
         int r = running->network ? wfe_network_keep(running->network, err) : 0;
         if (r == 0)
             r = wfe_container_disown(&running->session, running->id,
@@ -595,7 +600,7 @@ static int remove_named(const struct wfe_session *session, const char *id, struc
     if (r == 0)
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
-        r = wfe_lease_delete(session, id, false, UNDO_TIMEOUT_MS, err);
+        r = wfe_lease_delete_all(session, id, UNDO_TIMEOUT_MS, err);
     bool had_network;
     if (r == 0 && session->local)
         r = wfe_network_remove(id, &had_network, err);
