@@ -115,33 +115,28 @@ class OtherHosts(ReclaimTest):
         self.await_up(process)
         return process
 
-    def test_a_living_executor_renews_its_lease(self):
-        for place in self.PLACES:
-            with self.subTest(place):
-                process = self.start_elsewhere(place, self.gated_step(), "3s")
-                deadline = time.monotonic() + 8
-                while time.monotonic() < deadline:
-                    self.assertEqual(self.gc()["steps"], 0)
-                self.end_unharmed(process)
-                os.unlink(self.path("gate/open"))
-        self.assert_nothing_left()
-
-    def test_a_service_renews_its_lease(self):
+    def test_living_executors_renew_their_leases(self):
+        """Those of a step and of a service, for longer than the first ones last."""
         service = {"image": IMAGE, "command": ["/bin/sh", "-c"], "args": [
             "trap 'exit 0' TERM; sleep 1000 & wait"], "readiness": {"exec": ["true"]}}
-        process = self.start_elsewhere("another host", {"workflow": {
-            "id": "long", "services": {"idle": service}, "steps": [
-                {"name": "use", "type": "containerd", "config": self.gated_step()}]}}, "3s")
-        deadline = time.monotonic() + 8
+        processes = [
+            self.start_elsewhere("another host", {"workflow": {
+                "id": "long", "services": {"idle": service}, "steps": [
+                    {"name": "use", "type": "containerd", "config": self.gated_step()}]}}, "20s"),
+            self.start_elsewhere("another PID namespace", self.gated_step(), "20s")]
+        deadline = time.monotonic() + 25
         while time.monotonic() < deadline:
             self.assertEqual(self.gc()["steps"], 0)
-        self.end_unharmed(process)
+            time.sleep(0.5)
+        self.assertEqual(len(self.containers()), 3)
+        for process in processes:
+            self.end_unharmed(process)
         self.assert_nothing_left()
 
     def test_a_dead_ones_things_go_when_its_lease_has_run_out(self):
         for place in self.PLACES:
             with self.subTest(place):
-                process = self.start_elsewhere(place, ENDLESS, "15s")
+                process = self.start_elsewhere(place, ENDLESS, "20s")
                 process.kill()
                 process.wait()
                 self.assertEqual(self.gc()["steps"], 0)

@@ -4,13 +4,11 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "executor/daemon/container.h"
@@ -21,6 +19,7 @@
 #include "executor/network/network_files.h"
 #include "executor/run/result.h"
 #include "executor/service/service_data.h"
+#include "executor/service/service_log.h"
 #include "executor/service/service_probe.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/spec/spec.h"
@@ -34,8 +33,6 @@
 
 /* While the first interval lasts, a service is looked at this often. */
 #define FIRST_PAUSE_MS 100
-#define TAIL_MAX_BYTES 300
-#define TAIL_LINES 4
 
 /* On the container: where its output is, and whose it is. */
 #define LOG_LABEL "wfe.log"
@@ -46,7 +43,7 @@ struct running {
     const struct wfe_service *service;
     char id[WFE_SERVICE_ID_MAX];
     char *directory;            /* of its log; NULL: its output is not kept */
-    char *log;                  /* "" when it is not kept */
+    char *stdio;                /* see executor/service/service_log.h */
     struct wfe_session session; /* with its own lease */
     struct wfe_lease_keeper *lease_keeper;
     struct wfe_network *network; /* NULL: the host's */
@@ -91,66 +88,11 @@ static int set_id(const struct wfe_services_options *options, const struct wfe_s
         service->name, service->name, options->workflow_id);
 }
 
-/* Where a service's log is: regular files go where a daemon that only shares a directory sees
- * them, too. *ret is NULL when there is no such place. */
-static int log_directory(
-    const struct wfe_session *session, const char *id, char **ret, struct wfe_error *err)
-{
-    const char *shared = getenv("WFE_IO_DIR"), *temporary = getenv("TMPDIR");
-    const char *base = shared && *shared ? shared : temporary && *temporary ? temporary : "/tmp";
-    if (!session->local && base != shared) {
-        *ret = NULL;
-        return 0;
-    }
-    char *directory;
-    if (asprintf(&directory, "%s/wfe-io-%s", base, id) < 0)
-        return wfe_error_nomem(err);
-    *ret = directory;
-    return 0;
-}
-
-static int open_log(struct running *running, struct wfe_error *err)
-{
-    int r = log_directory(&running->session, running->id, &running->directory, err);
-    if (r < 0)
-        return r;
-    if (!running->directory) {
-        running->log = strdup("");
-        return running->log ? 0 : wfe_error_nomem(err);
-    }
-    running->log = wfe_path_join(running->directory, "log");
-    if (!running->log)
-        return wfe_error_nomem(err);
-    if (mkdir(running->directory, 0755) < 0 && errno != EEXIST)
-        return wfe_error_system(err, errno, "make %s", running->directory);
-    WFE_CLOSE int fd = open(running->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    return fd < 0 ? wfe_error_system(err, errno, "make %s", running->log) : 0;
-}
-
-/* The last lines of a log; "" when there are none. Allocated, NULL when memory ran out. */
-static char *read_tail(const char *log)
-{
-    char bytes[TAIL_MAX_BYTES + 1];
-    WFE_CLOSE int fd = *log ? open(log, O_RDONLY | O_CLOEXEC) : -1;
-    struct stat st;
-    ssize_t n = 0;
-    if (fd >= 0 && fstat(fd, &st) == 0) {
-        off_t from = st.st_size > TAIL_MAX_BYTES ? st.st_size - TAIL_MAX_BYTES : 0;
-        n = pread(fd, bytes, TAIL_MAX_BYTES, from);
-    }
-    size_t length = n > 0 ? (size_t)n : 0;
-    while (length > 0 && bytes[length - 1] == '\n')
-        length--;
-    size_t start = length;
-    for (int lines = 0; start > 0; start--)
-        if (bytes[start - 1] == '\n' && ++lines == TAIL_LINES)
-            break;
-    return wfe_utf8_lossy(bytes + start, length - start);
-}
-
+/* Its output is complete once its task is deleted. */
 static int tell_end(const struct running *running, struct wfe_error *err)
 {
-    WFE_FREE char *tail = read_tail(running->log);
+    wfe_task_delete(&running->session, running->id, NULL, NULL);
+    WFE_FREE char *tail = wfe_service_log_tail(running->directory);
     return wfe_error_set(err, WFE_ERROR_CONTAINERD, ECHILD, "service '%s' ended with code %u%s%s",
         running->service->name, (unsigned)running->status, tail && *tail ? ": " : "",
         tail ? tail : "");
@@ -264,7 +206,8 @@ static int start_task(
     struct running *running, const Snapshots__PrepareSnapshotResponse *root, struct wfe_error *err)
 {
     running->task_made = true;
-    int r = wfe_task_create(&running->session, running->id, root, running->log, running->log, err);
+    int r =
+        wfe_task_create(&running->session, running->id, root, running->stdio, running->stdio, err);
     if (r == 0)
         r = wfe_task_wait_start(&running->session, running->id, &running->wait, err);
     running->lease_keeper = wfe_lease_keep(&running->session, running->id);
@@ -321,7 +264,9 @@ static int start_service(struct running *running, const struct wfe_services_opti
     if (r == 0)
         r = build_spec(running, &image->config, err);
     if (r == 0)
-        r = open_log(running, err);
+        r = wfe_service_log_directory(&running->session, running->id, &running->directory, err);
+    if (r == 0)
+        r = wfe_service_log_open(running->directory, &running->stdio, err);
     if (r == 0)
         r = create_container(running, options, image->name, err);
     if (r == 0) {
@@ -446,7 +391,7 @@ static void free_services(struct wfe_services *services)
         wfe_network_free(running->network);
         cJSON_Delete(running->spec);
         free(running->directory);
-        free(running->log);
+        free(running->stdio);
     }
     free(services->items);
     free(services);
@@ -590,7 +535,7 @@ static int remove_named(const struct wfe_session *session, const char *id, struc
     int r = wfe_container_label(session, id, LOG_LABEL, &exists, &directory, err);
     /* Others have removed the container alone. */
     if (r == 0 && !exists)
-        r = log_directory(session, id, &directory, err);
+        r = wfe_service_log_directory(session, id, &directory, err);
     if (r == 0 && exists)
         r = wfe_task_stop(session, id, STOP_GRACE_MS, err);
     if (r == 0 && exists)

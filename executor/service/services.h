@@ -9,8 +9,8 @@
  *
  * All of them are started, then each is probed until it is ready; when one fails, or dies
  * meanwhile, all are undone. Each has its lease and snapshot under its container's id, and its
- * output in BASE/wfe-io-ID/log. They belong to this process, and are reclaimed when it dies
- * (executor/reclaim.h), unless they were disowned.
+ * output in BASE/wfe-io-ID/log (executor/service/service_log.h). They belong to this process, and
+ * are reclaimed when it dies (executor/reclaim.h), unless they were disowned.
  *
  * A probe of the kind tcp or http comes from here, so it needs a daemon on this machine.
  */

@@ -3,12 +3,15 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/socket.h>
 
 #include "executor/service/service_data.h"
+#include "executor/service/service_log.h"
 #include "executor/service/service_probe.h"
 #include "executor/service/services.h"
+#include "libcommon/file.h"
 
 #define STEPS "  steps: [{name: s, type: containerd, config: {image: a}}]\n"
 
@@ -234,6 +237,76 @@ static void a_server_that_says_nothing_is_not_waited_for(void **context)
     close(server.fd);
 }
 
+#define LOG_BYTES (128 * 1024)
+#define LOG_LINES 200000
+
+static void *write_lines(void *context)
+{
+    FILE *stream = fdopen(*(int *)context, "w");
+    for (int i = 0; i < LOG_LINES; i++)
+        fprintf(stream, "line %d\n", i);
+    fclose(stream);
+    return NULL;
+}
+
+static int read_lines(const char *directory, const char *name, int *next)
+{
+    WFE_FREE char *path = wfe_path_join(directory, name);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    int line, count = 0;
+    for (; fscanf(file, "line %d\n", &line) == 1; count++) {
+        assert_true(*next < 0 || line == *next);
+        *next = line + 1;
+    }
+    assert_true(feof(file));
+    assert_in_range(ftell(file), 0, LOG_BYTES + 64 * 1024);
+    fclose(file);
+    return count;
+}
+
+static void a_log_keeps_its_last_lines_and_no_more(void **context)
+{
+    (void)context;
+    char directory[] = "/tmp/wfe-test-log-XXXXXX";
+    assert_non_null(mkdtemp(directory));
+    WFE_FREE char *path = wfe_path_join(directory, "log");
+    int fds[2], ready[2];
+    pthread_t thread;
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(pipe(ready), 0);
+    assert_int_equal(pthread_create(&thread, NULL, write_lines, &fds[1]), 0);
+    wfe_service_log_copy(fds, 1, path, LOG_BYTES, ready[1]);
+    pthread_join(thread, NULL);
+    assert_int_equal(read(ready[0], &(char){0}, 1), 0);
+    int next = -1;
+    int count = read_lines(directory, "log.1", &next);
+    count += read_lines(directory, "log", &next);
+    assert_int_equal(next, LOG_LINES);
+    assert_in_range(count, LOG_BYTES / 12, LOG_LINES / 4);
+    WFE_FREE char *tail = wfe_service_log_tail(directory);
+    assert_string_equal(tail, "line 199996\nline 199997\nline 199998\nline 199999");
+    close(fds[0]);
+    close(ready[0]);
+    assert_int_equal(wfe_remove_tree(directory), 0);
+}
+
+static void a_tail_reaches_into_the_log_before(void **context)
+{
+    (void)context;
+    char directory[] = "/tmp/wfe-test-log-XXXXXX";
+    assert_non_null(mkdtemp(directory));
+    WFE_FREE char *none = wfe_service_log_tail(directory);
+    assert_string_equal(none, "");
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_int_equal(wfe_replace_file(fd, "log.1", "a\nb\nc\nd\n", 8, 0600), 0);
+    assert_int_equal(wfe_replace_file(fd, "log", "e\n", 2, 0600), 0);
+    close(fd);
+    WFE_FREE char *tail = wfe_service_log_tail(directory);
+    assert_string_equal(tail, "b\nc\nd\ne");
+    assert_int_equal(wfe_remove_tree(directory), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +316,8 @@ int main(void)
         cmocka_unit_test(data_tell_where_services_are),
         cmocka_unit_test(a_step_on_a_bridge_finds_the_hosts_services_at_its_gateway),
         cmocka_unit_test(services_on_a_bridge_may_publish_ports),
+        cmocka_unit_test(a_log_keeps_its_last_lines_and_no_more),
+        cmocka_unit_test(a_tail_reaches_into_the_log_before),
         cmocka_unit_test(a_good_http_status_is_ready),
         cmocka_unit_test(a_port_where_nobody_listens_is_not_ready),
         cmocka_unit_test(a_server_that_says_nothing_is_not_waited_for),
