@@ -201,6 +201,15 @@ class Logs(ServicesTest):
         self.assertEqual(self.executor("service", "down", *arguments).returncode, 0)
         self.assert_nothing_left()
 
+    def test_they_go_to_a_directory_that_the_daemon_shares(self):
+        os.mkdir(self.path("shared"))
+        outcome = self.run_step(workflow({"job": {
+            "image": IMAGE, "command": ["/bin/sh", "-c"], "args": ["echo words; exit 4"],
+            "readiness": {"exec": ["test", "-e", "/never"]}}}),
+            env={"WFE_IO_DIR": self.path("shared")})
+        self.assertIn("service 'job' ended with code 4: words", outcome.result["error"]["message"])
+        self.assertEqual(os.listdir(self.path("shared")), [])
+
     def test_the_last_words_are_there_however_much_was_said(self):
         outcome = self.run_step(workflow({"chatty": self.chatty(10, "sleep 1; exit 3")},
                                          "sleep 100", grace="200ms"))
