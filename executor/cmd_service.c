@@ -33,9 +33,9 @@ static int take_option(void *context, int id, const char *value, struct wfe_erro
     return 0;
 }
 
-static int print_data(const struct wfe_services_options *options, struct wfe_error *err)
+static int print_data(const struct wfe_services *services, struct wfe_error *err)
 {
-    WFE_JSON cJSON *data = wfe_services_data(options->services, options->count);
+    WFE_JSON cJSON *data = wfe_services_data(services);
     WFE_FREE char *text = data ? cJSON_PrintUnformatted(data) : NULL;
     if (!text)
         return wfe_error_nomem(err);
@@ -51,7 +51,7 @@ static int bring_up(const struct wfe_services_options *options, struct wfe_error
     int r = wfe_services_up(options, &services, err);
     if (r < 0)
         return r;
-    r = print_data(options, err);
+    r = print_data(services, err);
     if (r == 0)
         r = wfe_services_disown(services, err);
     if (r < 0)

@@ -11,6 +11,7 @@
 #include "executor/commands.h"
 #include "executor/image/pull.h"
 #include "executor/run/run.h"
+#include "executor/service/service_log.h"
 #include "libcommon/log.h"
 
 static const struct wfe_command *const COMMANDS[] = {
@@ -258,6 +259,9 @@ static int run_command(
 
 int main(int argc, char **argv)
 {
+    /* For shims, not for people: see executor/service/service_log.h. */
+    if (argc == 3 && strcmp(argv[1], "service-log") == 0)
+        return wfe_service_log_main(argv[2]);
     /* libarchive names entries in the locale's encoding; everything else stays as in C. */
     if (!setlocale(LC_CTYPE, "C.UTF-8"))
         setlocale(LC_CTYPE, "");

@@ -113,7 +113,7 @@ enum wfe_owner_state wfe_owner_judge(const char *text)
     if (read_self(&self) < 0 || strcmp(owner.host, self.host) != 0)
         return WFE_OWNER_UNKNOWN;
     if (strcmp(owner.boot, self.boot) != 0)
-        return WFE_OWNER_DEAD;
+        return WFE_OWNER_OTHER_BOOT;
     if (owner.pid_namespace != self.pid_namespace)
         return WFE_OWNER_UNKNOWN;
     unsigned long long start_ticks;

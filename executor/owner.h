@@ -18,7 +18,8 @@
 enum wfe_owner_state {
     WFE_OWNER_ALIVE,
     WFE_OWNER_DEAD,
-    WFE_OWNER_UNKNOWN, /* another host or another PID namespace: only its lease's end tells */
+    WFE_OWNER_OTHER_BOOT, /* this host's before it was booted, or another one's of the same name */
+    WFE_OWNER_UNKNOWN,    /* another host or another PID namespace: only its lease's end tells */
 };
 
 /* Write the calling process's owner text. Returns 0 or -errno. */

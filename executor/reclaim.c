@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "containers.pb-c.h"
 #include "executor/daemon/container.h"
@@ -51,29 +53,67 @@ static int list_leases(
         (ProtobufCMessage **)ret, err);
 }
 
-static bool has_lease(const Leases__ListResponse *leases, const char *id)
+/* When this machine was booted, by the daemon's clock, which is ours. */
+static bool is_older_than_boot(const Google__Protobuf__Timestamp *created_at)
 {
-    for (size_t i = 0; i < leases->n_leases; i++)
-        if (strcmp(leases->leases[i]->id, id) == 0)
-            return true;
-    return false;
+    struct timespec now, since;
+    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_BOOTTIME, &since);
+    return created_at && created_at->seconds < now.tv_sec - since.tv_sec;
 }
 
+enum verdict { LIVES, LEFT_BEHIND, BY_ITS_LEASE };
+
 /* labels of any message: see labels.h. */
-static bool is_left_behind(void *labels, size_t count, bool lease_exists)
+static enum verdict judge(const struct wfe_session *session, void *labels, size_t count,
+    const Google__Protobuf__Timestamp *created_at)
 {
     const char *owner = wfe_label_find(labels, count, WFE_OWNER_LABEL);
     if (!owner)
-        return false;
+        return LIVES;
     switch (wfe_owner_judge(owner)) {
     case WFE_OWNER_ALIVE:
-        return false;
+        return LIVES;
     case WFE_OWNER_DEAD:
-        return true;
+        return LEFT_BEHIND;
+    case WFE_OWNER_OTHER_BOOT:
+        return session->local && is_older_than_boot(created_at) ? LEFT_BEHIND : BY_ITS_LEASE;
     case WFE_OWNER_UNKNOWN:
-        return !lease_exists;
+        break;
     }
-    return false;
+    return BY_ITS_LEASE;
+}
+
+/* The lease is asked for now: it was there before its container was. */
+static bool is_left_behind(
+    const struct wfe_session *session, const Containers__Container *container)
+{
+    bool alive = true;
+    struct wfe_error err = WFE_ERROR_INIT;
+    switch (judge(session, container->labels, container->n_labels, container->created_at)) {
+    case LIVES:
+        return false;
+    case LEFT_BEHIND:
+        return true;
+    case BY_ITS_LEASE:
+        break;
+    }
+    if (wfe_lease_is_alive(session, container->id, &alive, &err) < 0)
+        wfe_log(WFE_LOG_WARN, "gc", "%s: %s", container->id, err.message);
+    return !alive;
+}
+
+static bool is_lease_left_behind(const struct wfe_session *session, const Leases__Lease *lease)
+{
+    switch (judge(session, lease->labels, lease->n_labels, lease->created_at)) {
+    case LIVES:
+        return false;
+    case LEFT_BEHIND:
+        return true;
+    case BY_ITS_LEASE:
+        break;
+    }
+    return wfe_lease_has_run_out(lease->labels, lease->n_labels);
 }
 
 /* Of its output and of its mounted inputs. */
@@ -93,10 +133,10 @@ static void remove_directories(const char *id)
 }
 
 /* -EBUSY, without err: the daemon may be making its task at this moment. */
-static int reclaim_step(
-    const struct wfe_session *session, const char *id, bool is_settled, struct wfe_error *err)
+static int reclaim_step(const struct wfe_session *session, const char *id, bool is_settled,
+    struct wfe_reclaim_report *report, struct wfe_error *err)
 {
-    bool had_task;
+    bool had_task, had_network = false;
     int r = wfe_task_delete(session, id, &had_task, err);
     if (r == 0 && !had_task) {
         if (!is_settled)
@@ -106,12 +146,15 @@ static int reclaim_step(
     /* Before the record by which they are found, since this executor may be killed as well. */
     if (r == 0)
         remove_directories(id);
+    if (r == 0 && session->local)
+        r = wfe_network_remove(id, &had_network, err);
+    report->networks += had_network;
     if (r == 0)
         r = wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
-        r = wfe_lease_delete(session, id, true, UNDO_TIMEOUT_MS, err);
+        r = wfe_lease_delete_all(session, id, UNDO_TIMEOUT_MS, err);
     return r;
 }
 
@@ -127,21 +170,21 @@ static void count(struct wfe_reclaim_report *report, size_t *reclaimed, const ch
     }
 }
 
-/* How long until a container is SETTLE_MS old; by our clock, so never more than that. */
-static int64_t unsettled_ms(const Containers__Container *container)
+/* How long until something is SETTLE_MS old; by our clock, so never more than that. */
+static int64_t unsettled_ms(const Google__Protobuf__Timestamp *created_at)
 {
-    if (!container->created_at)
+    if (!created_at)
         return SETTLE_MS;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    int64_t left_ms = (container->created_at->seconds - now.tv_sec) * 1000 + SETTLE_MS;
+    int64_t left_ms = (created_at->seconds - now.tv_sec) * 1000 + SETTLE_MS;
     return left_ms < 0 ? 0 : left_ms > SETTLE_MS ? SETTLE_MS : left_ms;
 }
 
 /* One run over all containers; *ret_wait_ms: when those that were left for their youth have
  * settled. */
-static int reclaim_containers(const struct wfe_session *session, const Leases__ListResponse *leases,
-    struct reclaiming *reclaiming, int64_t *ret_wait_ms, struct wfe_error *err)
+static int reclaim_containers(const struct wfe_session *session, struct reclaiming *reclaiming,
+    int64_t *ret_wait_ms, struct wfe_error *err)
 {
     char *filters[] = {(char *)OWNED_FILTER};
     Containers__ListContainersRequest request = CONTAINERS__LIST_CONTAINERS_REQUEST__INIT;
@@ -159,12 +202,12 @@ static int reclaim_containers(const struct wfe_session *session, const Leases__L
             break;
         const Containers__Container *container =
             ((Containers__ListContainerMessage *)message)->container;
-        if (!container || !is_left_behind(container->labels, container->n_labels,
-                              has_lease(leases, container->id)))
+        if (!container || !is_left_behind(session, container))
             continue;
-        int64_t wait_ms = unsettled_ms(container);
+        int64_t wait_ms = unsettled_ms(container->created_at);
         struct wfe_error failure = WFE_ERROR_INIT;
-        int reclaimed = reclaim_step(session, container->id, wait_ms == 0, &failure);
+        int reclaimed =
+            reclaim_step(session, container->id, wait_ms == 0, &reclaiming->report, &failure);
         if (reclaimed != -EBUSY)
             count(
                 &reclaiming->report, &reclaiming->report.steps, container->id, reclaimed, &failure);
@@ -174,9 +217,10 @@ static int reclaim_containers(const struct wfe_session *session, const Leases__L
     return r;
 }
 
-/* Leases whose steps have no container: their owners died before they had one. */
-static int reclaim_leases(
-    const struct wfe_session *session, struct reclaiming *reclaiming, struct wfe_error *err)
+/* Leases whose steps have no container: their owners died before they had one. A request for it
+ * may be under way yet, so *ret_wait_ms says when those have settled that were left for that. */
+static int reclaim_leases(const struct wfe_session *session, struct reclaiming *reclaiming,
+    int64_t *ret_wait_ms, struct wfe_error *err)
 {
     WFE_MESSAGE Leases__ListResponse *leases = NULL;
     int r = list_leases(session, &leases, err);
@@ -184,8 +228,13 @@ static int reclaim_leases(
         return r;
     for (size_t i = 0; i < leases->n_leases && !atomic_load(&reclaiming->stop); i++) {
         const Leases__Lease *lease = leases->leases[i];
-        if (!is_left_behind(lease->labels, lease->n_labels, true))
+        if (!is_lease_left_behind(session, lease))
             continue;
+        int64_t wait_ms = unsettled_ms(lease->created_at);
+        if (wait_ms > 0) {
+            *ret_wait_ms = wait_ms > *ret_wait_ms ? wait_ms : *ret_wait_ms;
+            continue;
+        }
         struct wfe_error failure = WFE_ERROR_INIT;
         int deleted = wfe_lease_delete(session, lease->id, true, UNDO_TIMEOUT_MS, &failure);
         count(&reclaiming->report, &reclaiming->report.leases, lease->id, deleted, &failure);
@@ -207,55 +256,53 @@ static int reclaim_networks(
     return 0;
 }
 
-static bool has_orphans(const Leases__ListResponse *leases)
-{
-    for (size_t i = 0; i < leases->n_leases; i++)
-        if (is_left_behind(leases->leases[i]->labels, leases->leases[i]->n_labels, true))
-            return true;
-    return false;
-}
-
 static int reclaim(const struct wfe_session *session, struct reclaiming *reclaiming,
     int64_t *ret_wait_ms, struct wfe_error *err)
 {
-    WFE_MESSAGE Leases__ListResponse *leases = NULL;
-    int r = list_leases(session, &leases, err);
-    if (r < 0)
-        return r;
     *ret_wait_ms = 0;
-    r = reclaim_containers(session, leases, reclaiming, ret_wait_ms, err);
+    int r = reclaim_containers(session, reclaiming, ret_wait_ms, err);
     /* The lease of a container that was left must stay: it is what holds its snapshot. */
-    if (r == 0 && *ret_wait_ms == 0 && has_orphans(leases))
-        r = reclaim_leases(session, reclaiming, err);
+    if (r == 0 && *ret_wait_ms == 0)
+        r = reclaim_leases(session, reclaiming, ret_wait_ms, err);
     /* A network is there until its container has ended. */
     if (r == 0 && *ret_wait_ms == 0)
         r = reclaim_networks(reclaiming, ret_wait_ms, err);
     return r;
 }
 
+/* Until nothing is left that has to settle first; stop_fd, when it is readable, ends the wait
+ * (-ECANCELED, without err). */
+static int reclaim_all(const struct wfe_session *session, struct reclaiming *reclaiming,
+    int stop_fd, struct wfe_error *err)
+{
+    for (;;) {
+        int64_t wait_ms;
+        int r = reclaim(session, reclaiming, &wait_ms, err);
+        if (r < 0 || wait_ms == 0)
+            return r;
+        struct pollfd stop = {.fd = stop_fd, .events = POLLIN};
+        if (poll(&stop, 1, (int)wait_ms + SETTLE_SLACK_MS) > 0)
+            return -ECANCELED;
+    }
+}
+
 int wfe_reclaim(
     const struct wfe_session *session, struct wfe_reclaim_report *ret, struct wfe_error *err)
 {
     struct reclaiming reclaiming = {0};
-    for (;;) {
-        int64_t wait_ms;
-        int r = reclaim(session, &reclaiming, &wait_ms, err);
-        if (r < 0)
-            return r;
-        if (wait_ms == 0)
-            break;
-        struct pollfd stop = {
-            .fd = session->cancel ? wfe_cancel_fd(session->cancel) : -1, .events = POLLIN};
-        if (poll(&stop, 1, (int)wait_ms + SETTLE_SLACK_MS) > 0)
-            return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped on request");
-    }
-    *ret = reclaiming.report;
-    return 0;
+    int r = reclaim_all(
+        session, &reclaiming, session->cancel ? wfe_cancel_fd(session->cancel) : -1, err);
+    if (r == -ECANCELED)
+        return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped on request");
+    if (r == 0)
+        *ret = reclaiming.report;
+    return r;
 }
 
 struct wfe_reclaimer {
     const struct wfe_session *session;
     struct reclaiming reclaiming;
+    int stop_event;
     pthread_t thread;
 };
 
@@ -263,8 +310,8 @@ static void *reclaim_beside(void *context)
 {
     struct wfe_reclaimer *reclaimer = context;
     struct wfe_error err = WFE_ERROR_INIT;
-    int64_t wait_ms;
-    if (reclaim(reclaimer->session, &reclaimer->reclaiming, &wait_ms, &err) < 0)
+    int r = reclaim_all(reclaimer->session, &reclaimer->reclaiming, reclaimer->stop_event, &err);
+    if (r < 0 && r != -ECANCELED)
         wfe_log(WFE_LOG_DEBUG, "gc", "%s", err.message);
     return NULL;
 }
@@ -275,7 +322,10 @@ struct wfe_reclaimer *wfe_reclaimer_start(const struct wfe_session *session)
     if (!reclaimer)
         return NULL;
     reclaimer->session = session;
-    if (pthread_create(&reclaimer->thread, NULL, reclaim_beside, reclaimer) != 0) {
+    reclaimer->stop_event = eventfd(0, EFD_CLOEXEC);
+    if (reclaimer->stop_event < 0 ||
+        pthread_create(&reclaimer->thread, NULL, reclaim_beside, reclaimer) != 0) {
+        wfe_cleanup_close(&reclaimer->stop_event);
         free(reclaimer);
         return NULL;
     }
@@ -287,6 +337,8 @@ void wfe_reclaimer_stop(struct wfe_reclaimer *reclaimer)
     if (!reclaimer)
         return;
     atomic_store(&reclaimer->reclaiming.stop, true);
+    eventfd_write(reclaimer->stop_event, 1);
     pthread_join(reclaimer->thread, NULL);
+    close(reclaimer->stop_event);
     free(reclaimer);
 }

@@ -9,12 +9,15 @@
  *
  * A daemon whose client dies during Tasks.Create goes on with it for a while, unseen, and undoes it
  * then; were the container's record deleted meanwhile, a shim would stay for ever. So a young
- * container without a task is left alone until the daemon has had the time.
+ * container without a task is left alone until the daemon has had the time, and so is a young lease
+ * without a container.
  *
  * Networks are this machine's, not the daemon's: all those go whose executors have died.
  *
  * An owner on another host or in another PID namespace can't be judged: its things count as
- * left behind once their lease has run out.
+ * left behind once their lease has run out, which a living executor renews in time. So do those of
+ * an owner with this host's name and another boot, unless they are older than this boot and the
+ * daemon was booted with us.
  */
 
 #include <stddef.h>
@@ -35,8 +38,8 @@ struct wfe_reclaim_report {
 int wfe_reclaim(
     const struct wfe_session *session, struct wfe_reclaim_report *ret, struct wfe_error *err);
 
-/* A reclaiming beside other work: it waits for nothing, and ends
- * with the step that it has in hand once it is stopped. */
+/* A reclaiming beside other work, which takes as long as it needs to, and ends with the step that
+ * it has in hand once it is stopped. */
 struct wfe_reclaimer;
 
 /* Start it in a thread. NULL: it can't be, which is no reason to fail. session is borrowed. */

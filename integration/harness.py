@@ -277,6 +277,7 @@ class IntegrationTest(unittest.TestCase):
     def leaks_of_machine(self):
         """What this machine still holds for the test's namespace, and in its TMPDIR."""
         found = [f"shim: {command}" for command in shims_of(self.namespace)]
+        found += [f"log: {command}" for command in logs_below(self.temp_dir)]
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
             found += [f"mount: {line.strip()}" for line in mounts if self.namespace in line]
         for folder, folders, files in os.walk(self.temp_dir):
@@ -285,8 +286,9 @@ class IntegrationTest(unittest.TestCase):
         return found
 
     def assert_nothing_left(self):
-        """A shim ends a moment after its task was deleted, so this looks for a while."""
-        deadline = time.monotonic() + 5
+        """A shim ends a moment after its task was deleted, and a machine may be busy, so this looks
+        for a while."""
+        deadline = time.monotonic() + 30
         while self.leaks_of_machine() and time.monotonic() < deadline:
             time.sleep(0.02)
         found = self.leaks_of_daemon()
@@ -314,20 +316,28 @@ class IntegrationTest(unittest.TestCase):
         shutil.rmtree(f"/run/containerd/runc/{self.namespace}", ignore_errors=True)
 
 
-def shims_of(namespace):
-    """Command lines of the shims of a namespace; a zombie has none."""
-    found = []
+def command_lines():
+    """Of all processes; a zombie has none."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             with open(f"/proc/{entry}/cmdline", "rb") as file:
-                arguments = file.read().decode(errors="replace").split("\0")
+                yield file.read().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if "containerd-shim" in arguments[0] and namespace in arguments:
-            found.append(" ".join(arguments))
-    return found
+
+
+def shims_of(namespace):
+    """Command lines of the shims of a namespace."""
+    return [" ".join(arguments) for arguments in command_lines()
+            if "containerd-shim" in arguments[0] and namespace in arguments]
+
+
+def logs_below(folder):
+    """Command lines of the processes that write services' logs."""
+    return [" ".join(arguments) for arguments in command_lines()
+            if "service-log" in arguments[1:2] and any(folder in word for word in arguments)]
 
 
 def cgroup_folders(namespace):

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from harness import IMAGE, IntegrationTest, Session
+from test_services import free_port, service
 
 SLOW_STEP = {"image": IMAGE, "run": "echo begun; sleep 4; echo ended; exit 3"}
 ENDLESS_STEP = {"image": IMAGE, "run": "echo begun; sleep 1000"}
@@ -166,3 +167,11 @@ class FullDisk(OwnDaemon):
         self.assertEqual(outcome.status, 0, outcome.stderr)
         self.assertIn("status 1", outcome.result["output_data"]["unknown.stdout"])
         self.assertIn("No space left", outcome.result["output_data"]["unknown.stderr"])
+
+    def test_a_service_that_fills_the_disk_is_taken_down(self):
+        greedy = service(free_port(), before="dd if=/dev/zero of=/big bs=1M count=500")
+        outcome = self.run_step({"workflow": {"id": "full", "services": {"greedy": greedy},
+                                              "steps": []}})
+        self.assertEqual(outcome.status, 0, outcome.stderr)
+        self.assert_nothing_left()
+        self.succeed({"image": IMAGE, "command": ["true"]})

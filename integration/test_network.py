@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The network that a step has, as it looks from inside of its container."""
 
+import fcntl
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from test_addresses import TcpForward
 PLUGINS = ("bridge", "host-local", "portmap", "firewall", "ptp")
 PLUGIN_FOLDERS = ("/opt/cni/bin", "/usr/lib/cni")
 STATE = "/run/wfe/network"
+LOCK = "/run/lock/wfe-network-tests"
 
 # busybox's wget has no luck with names in a static program.
 GET = "printf 'GET / HTTP/1.0\\r\\n\\r\\n'"
@@ -93,7 +95,8 @@ def entries(path):
 
 
 class BridgeTest(IntegrationTest):
-    """What is left of networks is looked for at the end of each test."""
+    """What is left of networks is looked for at the end of each test: all there is on this machine,
+    so only one process tests them at a time."""
 
     @classmethod
     def setUpClass(cls):
@@ -101,6 +104,9 @@ class BridgeTest(IntegrationTest):
         reason = why_no_bridge()
         if reason:
             raise unittest.SkipTest(reason)
+        lock = open(LOCK, "w", encoding="ascii")
+        cls.addClassCleanup(lock.close)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
     def leaks_of_machine(self):
         found = super().leaks_of_machine()

@@ -167,6 +167,57 @@ class AroundSteps(ServicesTest):
         self.assertFalse(self.is_listening(port))
 
 
+class Logs(ServicesTest):
+    """Their output, of which the last is kept."""
+
+    LINE = "x" * 99
+    MAX_BYTES = 8 << 20
+
+    def chatty(self, megabytes, then):
+        return {"image": IMAGE, "command": ["/bin/sh", "-c"], "readiness": {
+            "exec": ["test", "-e", "/said"]}, "args": [
+                f"yes {self.LINE} | head -n {megabytes * 10000}; echo the last one; touch /said; "
+                + then]}
+
+    def test_they_are_bounded(self):
+        document = workflow({"chatty": self.chatty(40, "trap 'exit 0' TERM; sleep 1000 & wait")})
+        arguments = ["--workflow", "17", self.step_file(document)]
+        up = self.executor("service", "up", *arguments)
+        self.assertEqual(up.returncode, 0, up.stderr)
+        folder = os.path.join(self.temp_dir, "wfe-io-wfe-svc-chatty-17")
+        self.assertEqual(sorted(os.listdir(folder)), ["log", "log.1"])
+        deadline = time.monotonic() + 30
+        text = b""
+        while not text.endswith(b"the last one\n") and time.monotonic() < deadline:
+            time.sleep(0.1)
+            with open(os.path.join(folder, "log"), "rb") as file:
+                text = file.read()
+        self.assertEqual(text.splitlines()[-1], b"the last one")
+        with open(os.path.join(folder, "log.1"), "rb") as file:
+            text = file.read() + text
+        self.assertLessEqual(len(text), 2 * self.MAX_BYTES + (1 << 20))
+        self.assertGreater(len(text), self.MAX_BYTES)
+        self.assertEqual(set(text.splitlines()[:-1]), {self.LINE.encode()})
+        self.assertEqual(self.executor("service", "down", *arguments).returncode, 0)
+        self.assert_nothing_left()
+
+    def test_they_go_to_a_directory_that_the_daemon_shares(self):
+        os.mkdir(self.path("shared"))
+        outcome = self.run_step(workflow({"job": {
+            "image": IMAGE, "command": ["/bin/sh", "-c"], "args": ["echo words; exit 4"],
+            "readiness": {"exec": ["test", "-e", "/never"]}}}),
+            env={"WFE_IO_DIR": self.path("shared")})
+        self.assertIn("service 'job' ended with code 4: words", outcome.result["error"]["message"])
+        self.assertEqual(os.listdir(self.path("shared")), [])
+
+    def test_the_last_words_are_there_however_much_was_said(self):
+        outcome = self.run_step(workflow({"chatty": self.chatty(10, "sleep 1; exit 3")},
+                                         "sleep 100", grace="200ms"))
+        self.assertEqual(outcome.status, 125)
+        self.assertTrue(outcome.result["error"]["message"].endswith("the last one"),
+                        outcome.result["error"]["message"][-200:])
+
+
 class ByCommand(ServicesTest):
     def service(self, verb, document, workflow_id="17"):
         return self.executor("service", verb, "--workflow", workflow_id, self.step_file(document))

@@ -3,15 +3,39 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "executor/daemon/labels.h"
 #include "executor/owner.h"
+#include "executor/step/step.h"
 #include "leases.pb-c.h"
+#include "libcommon/cleanup.h"
 
 #define CREATE_TIMEOUT_MS 30000
+#define EXPIRE_LABEL "containerd.io/gc.expire"
+#define DURATION_VARIABLE "WFE_LEASE_DURATION"
+#define MIN_DURATION_MS 1000
 
 static const ProtobufCServiceDescriptor *const LEASES = &leases__leases__descriptor;
+
+int wfe_lease_duration(int64_t *ret_ms, struct wfe_error *err)
+{
+    const char *text = getenv(DURATION_VARIABLE);
+    uint64_t ms = WFE_LEASE_DURATION_MS;
+    if (text && *text && (wfe_duration_parse(text, &ms) < 0 || ms < MIN_DURATION_MS))
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            DURATION_VARIABLE " '%.60s': expected a duration of at least 1s, such as 30m", text);
+    *ret_ms = (int64_t)ms;
+    return 0;
+}
+
+char *wfe_lease_renewed_id(const char *id)
+{
+    char *renewed_id;
+    return asprintf(&renewed_id, "%s-renewed", id) < 0 ? NULL : renewed_id;
+}
 
 int wfe_lease_create_start(const struct wfe_session *session, const char *id,
     struct wfe_rpc_call **ret_call, struct wfe_error *err)
@@ -20,14 +44,18 @@ int wfe_lease_create_start(const struct wfe_session *session, const char *id,
     int r = wfe_owner_self(owner);
     if (r < 0)
         return wfe_error_system(err, -r, "identify this process");
-    time_t expiry = time(NULL) + WFE_LEASE_EXPIRY_S;
+    int64_t duration_ms;
+    r = wfe_lease_duration(&duration_ms, err);
+    if (r < 0)
+        return r;
+    time_t expiry = time(NULL) + (time_t)((duration_ms + 999) / 1000);
     struct tm utc;
     gmtime_r(&expiry, &utc);
     char expiry_text[32];
     strftime(expiry_text, sizeof expiry_text, "%Y-%m-%dT%H:%M:%SZ", &utc);
 
     const struct wfe_label labels[] = {
-        {"containerd.io/gc.expire", expiry_text},
+        {EXPIRE_LABEL, expiry_text},
         {WFE_OWNER_LABEL, owner},
     };
     struct wfe_label_map map;
@@ -57,6 +85,44 @@ int wfe_lease_create_finish(struct wfe_rpc_call *call, struct wfe_error *err)
         wfe_error_prefix(err, "lease");
     }
     return r;
+}
+
+bool wfe_lease_has_run_out(void *labels, size_t count)
+{
+    const char *text = wfe_label_find(labels, count, EXPIRE_LABEL);
+    struct tm utc = {0};
+    return text && strptime(text, "%Y-%m-%dT%H:%M:%SZ", &utc) && timegm(&utc) < time(NULL);
+}
+
+int wfe_lease_is_alive(
+    const struct wfe_session *session, const char *id, bool *ret, struct wfe_error *err)
+{
+    WFE_FREE char *filter = NULL;
+    WFE_FREE char *renewed_filter = NULL;
+    WFE_FREE char *renewed_id = wfe_lease_renewed_id(id);
+    if (asprintf(&filter, "id==\"%s\"", id) < 0)
+        filter = NULL;
+    if (!renewed_id || asprintf(&renewed_filter, "id==\"%s\"", renewed_id) < 0)
+        renewed_filter = NULL;
+    if (!filter || !renewed_filter)
+        return wfe_error_nomem(err);
+    char *filters[] = {filter, renewed_filter};
+    Leases__ListRequest request = LEASES__LIST_REQUEST__INIT;
+    request.filters = filters;
+    request.n_filters = 2;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){LEASES, "List"},
+        &request.base, &reply, err);
+    if (r < 0)
+        return r;
+    const Leases__ListResponse *leases = (const Leases__ListResponse *)reply;
+    bool alive = false;
+    for (size_t i = 0; i < leases->n_leases; i++)
+        alive =
+            alive || !wfe_lease_has_run_out(leases->leases[i]->labels, leases->leases[i]->n_labels);
+    *ret = alive;
+    return 0;
 }
 
 int wfe_lease_add(
@@ -91,4 +157,14 @@ int wfe_lease_delete(const struct wfe_session *session, const char *id, bool syn
     WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
     int r = wfe_lease_delete_start(session, id, sync, timeout_ms, &call, err);
     return r < 0 ? r : wfe_session_undo_finish(call, err);
+}
+
+int wfe_lease_delete_all(
+    const struct wfe_session *session, const char *id, int64_t timeout_ms, struct wfe_error *err)
+{
+    WFE_FREE char *renewed_id = wfe_lease_renewed_id(id);
+    if (!renewed_id)
+        return wfe_error_nomem(err);
+    int r = wfe_lease_delete(session, renewed_id, false, timeout_ms, err);
+    return r < 0 ? r : wfe_lease_delete(session, id, true, timeout_ms, err);
 }

@@ -12,6 +12,7 @@
 #include "executor/network/cni_plugin.h"
 #include "executor/network/netns.h"
 #include "executor/network/network_files.h"
+#include "executor/network/network_names.h"
 #include "executor/network/network_ports.h"
 #include "executor/network/network_range.h"
 #include "executor/network/network_state.h"
@@ -22,8 +23,6 @@
 
 #define INTERFACE "eth0"
 #define ROUTES_MAX_BYTES (1024 * 1024)
-#define ADDRESSES_MAX 16
-#define ADDRESS_MAX 64
 #define RESOLV_CONF "/etc/resolv.conf"
 /* What systemd-resolved's own server on a loopback address asks. */
 #define RESOLVED_CONF "/run/systemd/resolve/resolv.conf"
@@ -36,7 +35,8 @@ struct wfe_network {
     char name[WFE_NETWORK_NAME_MAX]; /* of the built-in network; "" for another one */
     int range;                       /* of the built-in network, once it has one */
     int step_fd;                     /* -1: nothing was made yet */
-    cJSON *state;                    /* path, list, capabilities, result, owner, name, range */
+    cJSON *state; /* group, service, path, list, capabilities, result, owner, name, range, kept */
+    struct wfe_network_addresses addresses; /* once it is up */
     char *files[1 + WFE_NETWORK_FILES_MAX]; /* netns, resolv.conf, hosts */
     struct wfe_spec_file spec_files[WFE_NETWORK_FILES_MAX];
 };
@@ -132,7 +132,7 @@ static int choose_list(struct wfe_network *network, const struct wfe_network_opt
     WFE_JSON cJSON *list = NULL;
     int r = wfe_cni_list_load(directory, &list, err);
     if (r == 0 && !list) {
-        wfe_network_name(options->group ? options->group : options->id, network->name);
+        snprintf(network->name, sizeof network->name, "%s", text_of(network->state, "group"));
         list = built_in_list(network, path);
         r = list ? 0 : wfe_error_nomem(err);
     }
@@ -160,8 +160,14 @@ static int plan(
         return wfe_error_nomem(err);
     for (size_t i = 0; i < network->port_count; i++)
         network->port_fds[i] = -1;
-    int r = put(
-        network->state, "path", cJSON_CreateString(setting("CNI_PATH", WFE_CNI_DEFAULT_PATH)), err);
+    char group[WFE_NETWORK_NAME_MAX];
+    wfe_network_name(options->group ? options->group : options->id, group);
+    int r = put(network->state, "group", cJSON_CreateString(group), err);
+    if (r == 0 && options->service)
+        r = put(network->state, "service", cJSON_CreateString(options->service), err);
+    if (r == 0)
+        r = put(network->state, "path",
+            cJSON_CreateString(setting("CNI_PATH", WFE_CNI_DEFAULT_PATH)), err);
     if (r == 0)
         r = put(network->state, "capabilities",
             wfe_network_ports_capability(options->ports, options->port_count), err);
@@ -245,6 +251,33 @@ static int choose_range(struct wfe_network *network, struct wfe_error *err)
     return r < 0 ? r : put(network->state, "range", cJSON_CreateNumber(network->range), err);
 }
 
+/* A service that was kept has no process that holds its ports. */
+static int check_ports(const struct wfe_network *network, struct wfe_error *err)
+{
+    if (network->port_count == 0)
+        return 0;
+    char **ids;
+    size_t count;
+    int r = wfe_network_step_list(&ids, &count, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        WFE_CLOSE int fd = -1;
+        bool locked;
+        if (wfe_network_step_open(ids[i], &fd, &locked) < 0)
+            continue;
+        WFE_JSON cJSON *state = wfe_network_state_read(fd);
+        const struct wfe_step_port *port = wfe_network_ports_find(network->ports,
+            network->port_count, cJSON_GetObjectItemCaseSensitive(state, "capabilities"));
+        if (port)
+            r = wfe_error_set(err, WFE_ERROR_SYSTEM, EADDRINUSE,
+                "publish port %u/%s of the host: it is in use by %s", port->host_port,
+                port->udp ? "udp" : "tcp", ids[i]);
+    }
+    wfe_names_free(ids, count);
+    return r;
+}
+
 /* From here on others know of the step, and of its range. */
 static int enter(struct wfe_network *network, struct wfe_error *err)
 {
@@ -256,6 +289,8 @@ static int enter(struct wfe_network *network, struct wfe_error *err)
     WFE_CLOSE int lock = -1;
     if (r == 0)
         r = wfe_network_lock(&lock, err);
+    if (r == 0)
+        r = check_ports(network, err);
     if (r == 0 && *network->name)
         r = choose_range(network, err);
     if (r == 0)
@@ -288,24 +323,6 @@ static int keep_result(void *context, const cJSON *result, struct wfe_error *err
     return r < 0 ? r : wfe_network_state_write(network->step_fd, network->state, err);
 }
 
-/* The container's addresses, without the prefix's length. Returns their count. */
-static size_t read_addresses(const cJSON *result, char addresses[][ADDRESS_MAX])
-{
-    const cJSON *ip;
-    size_t count = 0;
-    cJSON_ArrayForEach(ip, cJSON_GetObjectItemCaseSensitive(result, "ips"))
-    {
-        const char *address = text_of(ip, "address");
-        size_t length = address ? strcspn(address, "/") : 0;
-        if (length == 0 || length >= ADDRESS_MAX || count == ADDRESSES_MAX ||
-            strspn(address, "0123456789abcdefABCDEF.:") < length)
-            continue;
-        memcpy(addresses[count], address, length);
-        addresses[count++][length] = '\0';
-    }
-    return count;
-}
-
 static int write_resolv_conf(
     const struct wfe_network *network, const cJSON *dns, bool has_ipv6, struct wfe_error *err)
 {
@@ -333,28 +350,26 @@ static int write_resolv_conf(
     return r < 0 ? wfe_error_system(err, -r, "write resolv.conf") : 0;
 }
 
-static int write_files(const struct wfe_network *network, struct wfe_error *err)
+/* A service's name is told to those that are there already. */
+static int write_names(const struct wfe_network *network, struct wfe_error *err)
+{
+    WFE_CLOSE int lock = -1;
+    int r = wfe_network_lock(&lock, err);
+    return r < 0 ? r
+                 : wfe_network_names_write(text_of(network->state, "group"),
+                       text_of(network->state, "service") ? NULL : network->id, err);
+}
+
+static int write_files(struct wfe_network *network, struct wfe_error *err)
 {
     const cJSON *result = cJSON_GetObjectItemCaseSensitive(network->state, "result");
-    char addresses[ADDRESSES_MAX][ADDRESS_MAX];
-    const char *list[ADDRESSES_MAX + 1] = {NULL};
     bool has_ipv6 = false;
-    size_t count = read_addresses(result, addresses);
-    for (size_t i = 0; i < count && i < ADDRESSES_MAX; i++) {
-        list[i] = addresses[i];
-        has_ipv6 = has_ipv6 || strchr(addresses[i], ':');
-    }
+    wfe_network_addresses_read(result, &network->addresses);
+    for (size_t i = 0; i < network->addresses.count; i++)
+        has_ipv6 = has_ipv6 || strchr(network->addresses.text[i], ':');
     int r =
         write_resolv_conf(network, cJSON_GetObjectItemCaseSensitive(result, "dns"), has_ipv6, err);
-    if (r < 0)
-        return r;
-    char hostname[WFE_SPEC_HOSTNAME_MAX];
-    wfe_spec_hostname(network->id, hostname);
-    WFE_BUFFER struct wfe_buffer text = WFE_BUFFER_INIT(WFE_NETWORK_FILE_MAX_BYTES);
-    r = wfe_network_hosts(hostname, list, &text);
-    if (r == 0)
-        r = wfe_replace_file(network->step_fd, FILE_NAMES[2], text.data, text.length, 0644);
-    return r < 0 ? wfe_error_system(err, -r, "write hosts") : 0;
+    return r < 0 ? r : write_names(network, err);
 }
 
 int wfe_network_up(struct wfe_network *network, struct wfe_cancel *cancel, struct wfe_error *err)
@@ -391,6 +406,39 @@ const struct wfe_spec_file *wfe_network_files(const struct wfe_network *network,
     return network->spec_files;
 }
 
+const char *wfe_network_address(const struct wfe_network *network)
+{
+    return wfe_network_addresses_main(&network->addresses);
+}
+
+const char *wfe_network_gateway(const struct wfe_network *network)
+{
+    const cJSON *result = cJSON_GetObjectItemCaseSensitive(network->state, "result"), *ip;
+    cJSON_ArrayForEach(ip, cJSON_GetObjectItemCaseSensitive(result, "ips"))
+    {
+        const char *gateway = text_of(ip, "gateway");
+        if (gateway)
+            return gateway;
+    }
+    return NULL;
+}
+
+int wfe_network_keep(struct wfe_network *network, struct wfe_error *err)
+{
+    int r = put(network->state, "kept", cJSON_CreateTrue(), err);
+    return r < 0 ? r : wfe_network_state_write(network->step_fd, network->state, err);
+}
+
+/* A service's name is forgotten. */
+static void forget_name(const struct wfe_network *network)
+{
+    struct wfe_error err = WFE_ERROR_INIT;
+    const char *group = text_of(network->state, "group");
+    if (group && text_of(network->state, "service") &&
+        wfe_network_names_write(group, NULL, &err) < 0)
+        wfe_log(WFE_LOG_WARN, "network", "%s", err.message);
+}
+
 /* The step is no more; the last one of a built-in network takes that along. */
 static int leave(struct wfe_network *network, struct wfe_error *err)
 {
@@ -401,13 +449,15 @@ static int leave(struct wfe_network *network, struct wfe_error *err)
         int range = network->range;
         r = look_around(network, taken, &shared, err);
         if (r == 0 && !shared)
-            r = wfe_network_remove(network->name, range, err);
+            r = wfe_network_range_remove(network->name, range, err);
     }
     if (r == 0) {
         r = wfe_network_step_remove(network->id);
         if (r < 0)
             wfe_error_system(err, -r, "remove the network's files");
     }
+    if (r == 0)
+        forget_name(network);
     return r;
 }
 
@@ -482,12 +532,44 @@ static bool is_ending(int step_fd)
            time(NULL) - st.st_mtime < WFE_CNI_PLUGIN_TIMEOUT_MS / 1000;
 }
 
+/* Its service outlives the one that brought it up. */
+static bool is_kept(int step_fd)
+{
+    WFE_JSON cJSON *state = wfe_network_state_read(step_fd);
+    return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(state, "kept"));
+}
+
 /* Open and lock it, unless it is just being made. */
 static int open_step(const char *id, int *ret_fd, bool *ret_locked)
 {
     WFE_CLOSE int lock = -1;
     int r = wfe_network_lock(&lock, NULL);
     return r < 0 ? r : wfe_network_step_open(id, ret_fd, ret_locked);
+}
+
+int wfe_network_remove(const char *id, bool *ret_removed, struct wfe_error *err)
+{
+    *ret_removed = false;
+    WFE_FREE char *path = wfe_network_step_path(id, "");
+    if (!path)
+        return wfe_error_nomem(err);
+    int fd = -1;
+    bool locked = false;
+    if (access(path, F_OK) < 0 || open_step(id, &fd, &locked) < 0)
+        return 0;
+    if (!locked) {
+        close(fd);
+        return 0;
+    }
+    int r = reclaim_step(id, fd, err);
+    *ret_removed = r == 0;
+    return r;
+}
+
+char *wfe_network_group(const char *namespace_, const char *workflow_id)
+{
+    char *group;
+    return asprintf(&group, "%s/%s", namespace_, workflow_id) < 0 ? NULL : group;
 }
 
 int wfe_network_reclaim(struct wfe_network_report *ret, struct wfe_error *err)
@@ -505,6 +587,10 @@ int wfe_network_reclaim(struct wfe_network_report *ret, struct wfe_error *err)
             continue;
         if (!locked) {
             report.busy = report.busy || is_ending(fd);
+            close(fd);
+            continue;
+        }
+        if (is_kept(fd)) {
             close(fd);
             continue;
         }

@@ -5,8 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ADDRESS_MAX 64
-
 size_t wfe_network_host_files(bool local, struct wfe_spec_file ret[static WFE_NETWORK_FILES_MAX])
 {
     static const char *const paths[WFE_NETWORK_FILES_MAX] = {"/etc/resolv.conf", "/etc/hosts"};
@@ -68,7 +66,8 @@ static bool is_reachable(const char *address, bool has_ipv6)
 }
 
 /* The address of a line "nameserver ADDRESS"; false when it is another line. */
-static bool read_server(const char *line, size_t length, char address[static ADDRESS_MAX])
+static bool read_server(
+    const char *line, size_t length, char address[static WFE_NETWORK_ADDRESS_MAX])
 {
     static const char key[] = "nameserver";
     const char *end = line + length;
@@ -79,7 +78,7 @@ static bool read_server(const char *line, size_t length, char address[static ADD
         return false;
     line += strspn(line, " \t");
     size_t n = strcspn(line, " \t\r\n#;");
-    if (line + n > end || n >= ADDRESS_MAX)
+    if (line + n > end || n >= WFE_NETWORK_ADDRESS_MAX)
         n = 0;
     memcpy(address, line, n);
     address[n] = '\0';
@@ -97,7 +96,7 @@ int wfe_network_resolv_conf(const char *host_text, const cJSON *dns, bool has_ip
     }
     for (const char *line = host_text; *line;) {
         size_t length = strcspn(line, "\n");
-        char address[ADDRESS_MAX];
+        char address[WFE_NETWORK_ADDRESS_MAX];
         bool is_server = read_server(line, length, address);
         if (!is_server || is_reachable(address, has_ipv6)) {
             r = wfe_buffer_append(to, line, length);
@@ -113,13 +112,44 @@ int wfe_network_resolv_conf(const char *host_text, const cJSON *dns, bool has_ip
     return 0;
 }
 
-int wfe_network_hosts(const char *hostname, const char *const *addresses, struct wfe_buffer *to)
+void wfe_network_addresses_read(const cJSON *result, struct wfe_network_addresses *ret)
 {
-    int r = wfe_buffer_puts(to, "127.0.0.1\tlocalhost\n"
-                                "::1\tlocalhost ip6-localhost ip6-loopback\n"
-                                "ff02::1\tip6-allnodes\n"
-                                "ff02::2\tip6-allrouters\n");
-    for (; r == 0 && *addresses; addresses++)
-        r = wfe_buffer_printf(to, "%s\t%s\n", *addresses, hostname);
+    ret->count = 0;
+    const cJSON *ip;
+    cJSON_ArrayForEach(ip, cJSON_GetObjectItemCaseSensitive(result, "ips"))
+    {
+        const char *address = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(ip, "address"));
+        size_t length = address ? strcspn(address, "/") : 0;
+        if (length == 0 || length >= WFE_NETWORK_ADDRESS_MAX ||
+            ret->count == WFE_NETWORK_ADDRESSES_MAX ||
+            strspn(address, "0123456789abcdefABCDEF.:") < length)
+            continue;
+        memcpy(ret->text[ret->count], address, length);
+        ret->text[ret->count++][length] = '\0';
+    }
+}
+
+const char *wfe_network_addresses_main(const struct wfe_network_addresses *addresses)
+{
+    for (size_t i = 0; i < addresses->count; i++)
+        if (!strchr(addresses->text[i], ':'))
+            return addresses->text[i];
+    return addresses->count > 0 ? addresses->text[0] : NULL;
+}
+
+int wfe_network_hosts(struct wfe_buffer *to)
+{
+    return wfe_buffer_puts(to, "127.0.0.1\tlocalhost\n"
+                               "::1\tlocalhost ip6-localhost ip6-loopback\n"
+                               "ff02::1\tip6-allnodes\n"
+                               "ff02::2\tip6-allrouters\n");
+}
+
+int wfe_network_hosts_add(
+    const struct wfe_network_addresses *addresses, const char *name, struct wfe_buffer *to)
+{
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < addresses->count; i++)
+        r = wfe_buffer_printf(to, "%s\t%s\n", addresses->text[i], name);
     return r;
 }

@@ -57,3 +57,30 @@ cJSON *wfe_network_ports_capability(const struct wfe_step_port *ports, size_t co
     }
     return wfe_steal(&capabilities);
 }
+
+static bool is_taken(const struct wfe_step_port *port, const cJSON *mapping)
+{
+    const cJSON *number = cJSON_GetObjectItemCaseSensitive(mapping, "hostPort");
+    const char *protocol =
+        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(mapping, "protocol"));
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(mapping, "hostIP"));
+    struct in_addr address = {.s_addr = htonl(INADDR_ANY)};
+    if (!cJSON_IsNumber(number) || number->valueint != port->host_port || !protocol ||
+        strcmp(protocol, port->udp ? "udp" : "tcp") != 0)
+        return false;
+    if (text && inet_pton(AF_INET, text, &address) != 1)
+        return false;
+    return address.s_addr == htonl(INADDR_ANY) || port->host_address.s_addr == htonl(INADDR_ANY) ||
+           address.s_addr == port->host_address.s_addr;
+}
+
+const struct wfe_step_port *wfe_network_ports_find(
+    const struct wfe_step_port *ports, size_t count, const cJSON *capability)
+{
+    const cJSON *mapping;
+    for (size_t i = 0; i < count; i++)
+        cJSON_ArrayForEach(
+            mapping, cJSON_GetObjectItemCaseSensitive(capability,
+                         "portMappings")) if (is_taken(&ports[i], mapping)) return &ports[i];
+    return NULL;
+}

@@ -22,4 +22,8 @@ int wfe_network_ports_take(
  * specific fields"); an empty object without ports. NULL when memory ran out. */
 cJSON *wfe_network_ports_capability(const struct wfe_step_port *ports, size_t count);
 
+/* The first of the ports that another one's capability has taken already; NULL when none is. */
+const struct wfe_step_port *wfe_network_ports_find(
+    const struct wfe_step_port *ports, size_t count, const cJSON *capability);
+
 #endif

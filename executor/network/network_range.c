@@ -126,7 +126,7 @@ int wfe_network_isolate(const char *name, int range, struct wfe_error *err)
     return r;
 }
 
-int wfe_network_remove(const char *name, int range, struct wfe_error *err)
+int wfe_network_range_remove(const char *name, int range, struct wfe_error *err)
 {
     struct wfe_netlink_rule rules[RULES];
     make_rules(name, range, rules);

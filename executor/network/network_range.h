@@ -45,6 +45,6 @@ int wfe_network_isolate(const char *name, int range, struct wfe_error *err);
 
 /* Remove the bridge, its rules and its addresses, when no step uses them any more. Errors:
  * WFE_ERROR_SYSTEM; the rest is removed all the same. */
-int wfe_network_remove(const char *name, int range, struct wfe_error *err);
+int wfe_network_range_remove(const char *name, int range, struct wfe_error *err);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "executor/run/run_parts.h"
 #include "executor/service/run_services.h"
+#include "executor/service/service_data.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/log.h"
 
@@ -71,11 +72,13 @@ static void run_step(const struct wfe_workflow *workflow, const struct wfe_step 
     const struct wfe_run_options *options, struct wfe_outcome *ret, cJSON **ret_data)
 {
     const cJSON *data = workflow->data;
+    /* The steps are where their services are. */
+    const char *workflow_id = wfe_service_data_workflow(data);
     const struct step_run start = {
         .options = options,
         .step = step,
         .name = step->name ? step->name : "unknown",
-        .workflow_id = workflow->id,
+        .workflow_id = workflow_id ? workflow_id : workflow->id,
         .inputs_as = options->inputs_as,
     };
     wfe_log_set_step(step->name);

@@ -5,6 +5,7 @@
 /* What run.c, run_stages.c, run_unwind.c and run_outcome.c share: a step on its way. */
 
 #include "executor/daemon/connect.h"
+#include "executor/daemon/lease_keeper.h"
 #include "executor/daemon/task.h"
 #include "executor/daemon/task_io.h"
 #include "executor/image/image.h"
@@ -32,6 +33,7 @@ struct step_run {
     bool mount_broke;              /* while the step ran: mount_error */
     struct wfe_error mount_error;
     struct wfe_image image;
+    struct wfe_lease_keeper *lease_keeper;
     struct wfe_network *network;  /* NULL: none of our making */
     struct wfe_digest root_chain; /* the image's with all inputs */
     Snapshots__PrepareSnapshotResponse *root;

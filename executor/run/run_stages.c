@@ -13,6 +13,7 @@
 #include "executor/network/network_files.h"
 #include "executor/image/pull.h"
 #include "executor/reclaim.h"
+#include "executor/service/service_data.h"
 #include "executor/spec/root_user.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/spec/spec.h"
@@ -68,11 +69,8 @@ static int plan_network(struct step_run *run, struct wfe_error *err)
             "network: bridge needs a daemon on this machine, and the one at %s is remote",
             run->session.address);
     WFE_FREE char *group = NULL;
-    if (run->workflow_id &&
-        asprintf(&group, "%s/%s", run->session.namespace_, run->workflow_id) < 0) {
-        group = NULL;
+    if (run->workflow_id && !(group = wfe_network_group(run->session.namespace_, run->workflow_id)))
         return wfe_error_nomem(err);
-    }
     struct wfe_network_options options = {
         .id = run->id,
         .group = group,
@@ -254,9 +252,19 @@ static int bring_network_up(struct step_run *run, struct wfe_error *err)
     return wfe_network_up(run->network, run->options->daemon.cancel, err);
 }
 
+/* The environment, in which a bridge's steps find the host's services where they can. */
+static char **make_env(const struct step_run *run, const cJSON *data)
+{
+    const char *gateway = run->network ? wfe_network_gateway(run->network) : NULL;
+    WFE_JSON cJSON *behind = gateway ? wfe_service_data_behind(data, gateway) : NULL;
+    if (gateway && !behind)
+        return NULL;
+    return wfe_spec_env(&run->image.config, behind ? behind : data, &run->step->config);
+}
+
 static int build_spec(struct step_run *run, const cJSON *data, struct wfe_error *err)
 {
-    char **env = wfe_spec_env(&run->image.config, data, &run->step->config);
+    char **env = make_env(run, data);
     if (!env)
         return wfe_error_nomem(err);
     struct wfe_spec_options options = {
@@ -394,6 +402,7 @@ static int run_task(struct step_run *run, struct wfe_error *err)
     wfe_progress_stage(run->options->progress, "running");
     /* Others' leftovers are seen to while the step runs, when there is nothing else to do. */
     struct wfe_reclaimer *reclaimer = wfe_reclaimer_start(&run->session);
+    run->lease_keeper = wfe_lease_keep(&run->session, run->id);
     struct wfe_task_limits limits = {
         .timeout_ms = run->step->config.timeout_ms,
         .grace_ms = run->step->config.grace_ms,

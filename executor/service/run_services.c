@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "executor/daemon/connect.h"
+#include "executor/service/service_data.h"
 #include "executor/service/services.h"
 #include "libcommon/cleanup.h"
 
@@ -39,13 +40,17 @@ static int bring_up(struct wfe_run_services *run, const struct wfe_workflow *wor
     if (r < 0)
         return r;
     run->connected = true;
-    if (!workflow->id)
+    /* Those that are on a bridge already are joined. */
+    const char *workflow_id = wfe_service_data_workflow(workflow->data);
+    if (!workflow_id)
+        workflow_id = workflow->id;
+    if (!workflow_id)
         r = wfe_unique_name(run->own_id, err);
     struct wfe_services_options services = {
         .session = &run->session,
         .services = run->needed,
         .count = run->count,
-        .workflow_id = workflow->id ? workflow->id : run->own_id,
+        .workflow_id = workflow_id ? workflow_id : run->own_id,
         .pull =
             {
                 .registry.hosts_directory = options->hosts_directory,
@@ -62,7 +67,7 @@ static int bring_up(struct wfe_run_services *run, const struct wfe_workflow *wor
 static int merge_data(
     const struct wfe_run_services *run, struct wfe_workflow *workflow, struct wfe_error *err)
 {
-    WFE_JSON cJSON *data = wfe_services_data(run->needed, run->count);
+    WFE_JSON cJSON *data = wfe_services_data(run->services);
     cJSON *list = cJSON_GetObjectItemCaseSensitive(data, "services");
     const cJSON *known = cJSON_GetObjectItemCaseSensitive(workflow->data, "services");
     if (!data || (cJSON_IsObject(known) && wfe_result_merge(list, known) < 0) ||

@@ -2,7 +2,7 @@
 #include "executor/service/service_probe.h"
 
 #include <errno.h>
-#include <netinet/in.h>
+#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,23 +41,22 @@ static int await(int fd, short events, int64_t until)
     }
 }
 
-static int connect_to(uint16_t port, int64_t until, int *ret)
+static int connect_to(const char *address, uint16_t port, int64_t until, int *ret)
 {
-    WFE_CLOSE int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_in address = {
-        .sin_family = AF_INET,
-        .sin_port = htons(port),
-        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-    };
-    if (fd < 0)
-        return -errno;
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-        if (errno != EINPROGRESS)
-            return -errno;
-        int r = await(fd, POLLOUT, until);
-        if (r < 0)
-            return r;
-    }
+    char service[8];
+    snprintf(service, sizeof service, "%u", port);
+    struct addrinfo hints = {
+        .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found = NULL;
+    if (getaddrinfo(address, service, &hints, &found) != 0)
+        return -EADDRNOTAVAIL;
+    WFE_CLOSE int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int r = fd < 0 ? -errno : 0;
+    if (r == 0 && connect(fd, found->ai_addr, found->ai_addrlen) < 0)
+        r = errno == EINPROGRESS ? await(fd, POLLOUT, until) : -errno;
+    freeaddrinfo(found);
+    if (r < 0)
+        return r;
     int failure = 0;
     socklen_t length = sizeof failure;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &length) < 0)
@@ -68,10 +67,11 @@ static int connect_to(uint16_t port, int64_t until, int *ret)
     return 0;
 }
 
-bool wfe_probe_tcp(uint16_t port, int64_t limit_ms, char reason[static WFE_PROBE_REASON_MAX])
+bool wfe_probe_tcp(
+    const char *address, uint16_t port, int64_t limit_ms, char reason[static WFE_PROBE_REASON_MAX])
 {
     WFE_CLOSE int fd = -1;
-    int r = connect_to(port, now_ms() + limit_ms, &fd);
+    int r = connect_to(address, port, now_ms() + limit_ms, &fd);
     if (r < 0)
         snprintf(reason, WFE_PROBE_REASON_MAX, "port %u: %s", port, strerror(-r));
     return r == 0;
@@ -95,15 +95,17 @@ static int ask(int fd, const char *request, int64_t until, char line[static STAT
     return r;
 }
 
-bool wfe_probe_http(
-    uint16_t port, const char *path, int64_t limit_ms, char reason[static WFE_PROBE_REASON_MAX])
+bool wfe_probe_http(const char *address, uint16_t port, const char *path, int64_t limit_ms,
+    char reason[static WFE_PROBE_REASON_MAX])
 {
     int64_t until = now_ms() + limit_ms;
+    bool is_ipv6 = strchr(address, ':') != NULL;
     char request[REQUEST_MAX], line[STATUS_LINE_MAX] = "";
     WFE_CLOSE int fd = -1;
     int length = snprintf(request, sizeof request,
-        "GET %s HTTP/1.0\r\nHost: 127.0.0.1:%u\r\nUser-Agent: wfe-containerd\r\n\r\n", path, port);
-    int r = length < REQUEST_MAX ? connect_to(port, until, &fd) : -ENAMETOOLONG;
+        "GET %s HTTP/1.0\r\nHost: %s%s%s:%u\r\nUser-Agent: wfe-containerd\r\n\r\n", path,
+        is_ipv6 ? "[" : "", address, is_ipv6 ? "]" : "", port);
+    int r = length < REQUEST_MAX ? connect_to(address, port, until, &fd) : -ENAMETOOLONG;
     if (r == 0)
         r = ask(fd, request, until, line);
     int status = 0;
@@ -144,15 +146,15 @@ static int probe_exec(const struct wfe_session *session, const char *id, char *c
     return r == 0 && status == 0;
 }
 
-int wfe_probe_try(const struct wfe_session *session, const char *id,
+int wfe_probe_try(const struct wfe_session *session, const char *id, const char *address,
     const struct wfe_service_probe *probe, const cJSON *process, unsigned number, int64_t limit_ms,
     char reason[static WFE_PROBE_REASON_MAX])
 {
     switch (probe->kind) {
     case WFE_PROBE_TCP:
-        return wfe_probe_tcp(probe->port, limit_ms, reason);
+        return wfe_probe_tcp(address, probe->port, limit_ms, reason);
     case WFE_PROBE_HTTP:
-        return wfe_probe_http(probe->port, probe->path, limit_ms, reason);
+        return wfe_probe_http(address, probe->port, probe->path, limit_ms, reason);
     case WFE_PROBE_EXEC:
         return probe_exec(session, id, probe->exec, process, number, limit_ms, reason);
     case WFE_PROBE_NONE:

@@ -4,37 +4,35 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "executor/daemon/container.h"
 #include "executor/spec/host.h"
 #include "executor/image/image.h"
 #include "executor/daemon/lease.h"
+#include "executor/daemon/lease_keeper.h"
 #include "executor/network/network_files.h"
 #include "executor/run/result.h"
+#include "executor/service/service_data.h"
+#include "executor/service/service_log.h"
 #include "executor/service/service_probe.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/spec/spec.h"
 #include "executor/daemon/task.h"
+#include "executor/unwind.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
-#include "libcommon/log.h"
 
 #define UNDO_TIMEOUT_MS 30000
 #define STOP_GRACE_MS 10000
-#define HOST "127.0.0.1"
 
 /* While the first interval lasts, a service is looked at this often. */
 #define FIRST_PAUSE_MS 100
-#define TAIL_MAX_BYTES 300
-#define TAIL_LINES 4
 
 /* On the container: where its output is, and whose it is. */
 #define LOG_LABEL "wfe.log"
@@ -45,8 +43,10 @@ struct running {
     const struct wfe_service *service;
     char id[WFE_SERVICE_ID_MAX];
     char *directory;            /* of its log; NULL: its output is not kept */
-    char *log;                  /* "" when it is not kept */
+    char *stdio;                /* see executor/service/service_log.h */
     struct wfe_session session; /* with its own lease */
+    struct wfe_lease_keeper *lease_keeper;
+    struct wfe_network *network; /* NULL: the host's */
     struct wfe_rpc_call *wait;
     bool lease_made, snapshot_made, container_made, task_made;
     cJSON *spec;
@@ -88,100 +88,20 @@ static int set_id(const struct wfe_services_options *options, const struct wfe_s
         service->name, service->name, options->workflow_id);
 }
 
-/* Upper case as the environment will have it. */
-static int add_variable(cJSON *data, const char *service, const char *what, cJSON *value)
-{
-    WFE_FREE char *name = NULL;
-    if (asprintf(&name, "SVC_%s_%s", service, what) < 0)
-        name = NULL;
-    for (char *c = name; c && *c; c++)
-        *c = (char)toupper((unsigned char)*c);
-    if (name && cJSON_AddItemToObject(data, name, value))
-        return 0;
-    cJSON_Delete(value);
-    return -ENOMEM;
-}
-
-static int add_data(cJSON *data, cJSON *list, const struct wfe_service *service)
-{
-    cJSON *entry = cJSON_AddObjectToObject(list, service->name);
-    if (!cJSON_AddStringToObject(entry, "host", HOST))
-        return -ENOMEM;
-    cJSON *ports = cJSON_AddArrayToObject(entry, "ports");
-    for (size_t i = 0; i < service->port_count; i++) {
-        cJSON *port = cJSON_CreateNumber(service->ports[i]);
-        if (!cJSON_AddItemToArray(ports, port)) {
-            cJSON_Delete(port);
-            return -ENOMEM;
-        }
-    }
-    int r = ports ? add_variable(data, service->name, "HOST", cJSON_CreateString(HOST)) : -ENOMEM;
-    if (r == 0 && service->port_count > 0)
-        r = add_variable(data, service->name, "PORT", cJSON_CreateNumber(service->ports[0]));
-    return r;
-}
-
-cJSON *wfe_services_data(const struct wfe_service *services, size_t count)
-{
-    WFE_JSON cJSON *data = cJSON_CreateObject();
-    WFE_JSON cJSON *list = cJSON_CreateObject();
-    for (size_t i = 0; i < count; i++)
-        if (!data || !list || add_data(data, list, &services[i]) < 0)
-            return NULL;
-    if (!list || !cJSON_AddItemToObject(data, "services", list))
-        return NULL;
-    (void)wfe_steal(&list);
-    return wfe_steal(&data);
-}
-
-/* Regular files go where a daemon that only shares a directory sees them, too. */
-static int open_log(struct running *running, struct wfe_error *err)
-{
-    const char *shared = getenv("WFE_IO_DIR"), *temporary = getenv("TMPDIR");
-    const char *base = shared && *shared ? shared : temporary && *temporary ? temporary : "/tmp";
-    bool kept = running->session.local || base == shared;
-    if (!kept) {
-        running->log = strdup("");
-        return running->log ? 0 : wfe_error_nomem(err);
-    }
-    if (asprintf(&running->directory, "%s/wfe-io-%s", base, running->id) < 0)
-        running->directory = NULL;
-    running->log = running->directory ? wfe_path_join(running->directory, "log") : NULL;
-    if (!running->log)
-        return wfe_error_nomem(err);
-    if (mkdir(running->directory, 0755) < 0 && errno != EEXIST)
-        return wfe_error_system(err, errno, "make %s", running->directory);
-    WFE_CLOSE int fd = open(running->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    return fd < 0 ? wfe_error_system(err, errno, "make %s", running->log) : 0;
-}
-
-/* The last lines of a log; "" when there are none. Allocated, NULL when memory ran out. */
-static char *read_tail(const char *log)
-{
-    char bytes[TAIL_MAX_BYTES + 1];
-    WFE_CLOSE int fd = *log ? open(log, O_RDONLY | O_CLOEXEC) : -1;
-    struct stat st;
-    ssize_t n = 0;
-    if (fd >= 0 && fstat(fd, &st) == 0) {
-        off_t from = st.st_size > TAIL_MAX_BYTES ? st.st_size - TAIL_MAX_BYTES : 0;
-        n = pread(fd, bytes, TAIL_MAX_BYTES, from);
-    }
-    size_t length = n > 0 ? (size_t)n : 0;
-    while (length > 0 && bytes[length - 1] == '\n')
-        length--;
-    size_t start = length;
-    for (int lines = 0; start > 0; start--)
-        if (bytes[start - 1] == '\n' && ++lines == TAIL_LINES)
-            break;
-    return wfe_utf8_lossy(bytes + start, length - start);
-}
-
+/* Its output is complete once its task is deleted. */
 static int tell_end(const struct running *running, struct wfe_error *err)
 {
-    WFE_FREE char *tail = read_tail(running->log);
+    wfe_task_delete(&running->session, running->id, NULL, NULL);
+    WFE_FREE char *tail = wfe_service_log_tail(running->directory);
     return wfe_error_set(err, WFE_ERROR_CONTAINERD, ECHILD, "service '%s' ended with code %u%s%s",
         running->service->name, (unsigned)running->status, tail && *tail ? ": " : "",
         tail ? tail : "");
+}
+
+/* Where this machine finds it. */
+static const char *address_of(const struct running *running)
+{
+    return running->network ? wfe_network_address(running->network) : "127.0.0.1";
 }
 
 static const struct wfe_label *labels_of(
@@ -222,8 +142,13 @@ static int build_spec(
         .architecture = running->session.platform.architecture,
         .user = &root,
         .files = files,
-        .file_count = wfe_network_host_files(running->session.local, files),
     };
+    if (running->network) {
+        options.network_namespace = wfe_network_namespace(running->network);
+        options.files = wfe_network_files(running->network, &options.file_count);
+    } else {
+        options.file_count = wfe_network_host_files(running->session.local, files);
+    }
     if (running->session.local) {
         struct wfe_host host = wfe_host_probe();
         options.apparmor_profile = host.apparmor_profile;
@@ -281,10 +206,47 @@ static int start_task(
     struct running *running, const Snapshots__PrepareSnapshotResponse *root, struct wfe_error *err)
 {
     running->task_made = true;
-    int r = wfe_task_create(&running->session, running->id, root, running->log, running->log, err);
+    int r =
+        wfe_task_create(&running->session, running->id, root, running->stdio, running->stdio, err);
     if (r == 0)
         r = wfe_task_wait_start(&running->session, running->id, &running->wait, err);
+    running->lease_keeper = wfe_lease_keep(&running->session, running->id);
     return r < 0 ? r : wfe_task_start(&running->session, running->id, err);
+}
+
+/* Whether there can be a bridge is told before anything is made. */
+static int plan_network(
+    struct running *running, const struct wfe_services_options *options, struct wfe_error *err)
+{
+    const struct wfe_step_config *config = &running->service->config;
+    if (config->network != WFE_NETWORK_BRIDGE)
+        return 0;
+    if (!running->session.local)
+        return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
+            "network: bridge needs a daemon on this machine, and the one at %s is remote",
+            running->session.address);
+    WFE_FREE char *group = wfe_network_group(running->session.namespace_, options->workflow_id);
+    if (!group)
+        return wfe_error_nomem(err);
+    struct wfe_network_options network = {
+        .id = running->id,
+        .group = group,
+        .service = running->service->name,
+        .ports = config->ports,
+        .port_count = config->port_count,
+    };
+    return wfe_network_plan(&network, &running->network, err);
+}
+
+static int bring_network_up(struct running *running, struct wfe_error *err)
+{
+    if (!running->network)
+        return 0;
+    int r = wfe_network_up(running->network, running->session.cancel, err);
+    if (r == 0 && !address_of(running))
+        r = wfe_error_set(err, WFE_ERROR_SYSTEM, EADDRNOTAVAIL,
+            "network: bridge: the plugins gave it no address");
+    return r;
 }
 
 static int start_service(struct running *running, const struct wfe_services_options *options,
@@ -298,9 +260,13 @@ static int start_service(struct running *running, const struct wfe_services_opti
         r = wfe_image_unpack(
             &running->session, &image->manifest, &image->config, NULL, NULL, &chain, err);
     if (r == 0)
+        r = bring_network_up(running, err);
+    if (r == 0)
         r = build_spec(running, &image->config, err);
     if (r == 0)
-        r = open_log(running, err);
+        r = wfe_service_log_directory(&running->session, running->id, &running->directory, err);
+    if (r == 0)
+        r = wfe_service_log_open(running->directory, &running->stdio, err);
     if (r == 0)
         r = create_container(running, options, image->name, err);
     if (r == 0) {
@@ -363,8 +329,8 @@ static int await_ready(struct running *running, struct wfe_error *err)
         if (left <= 0 || tries >= probe->retries)
             return wfe_error_set(err, WFE_ERROR_TIMEOUT, ETIMEDOUT, "service '%s' is not ready: %s",
                 running->service->name, reason);
-        int r = wfe_probe_try(&running->session, running->id, probe, process, number,
-            left < interval ? left : interval, reason);
+        int r = wfe_probe_try(&running->session, running->id, address_of(running), probe, process,
+            number, left < interval ? left : interval, reason);
         if (r == 1)
             return 0;
         if (r == -ENOMEM)
@@ -381,37 +347,24 @@ static int await_ready(struct running *running, struct wfe_error *err)
     }
 }
 
-static void undone(const struct running *running, const char *what, int r, struct wfe_error *err)
-{
-    if (r < 0)
-        wfe_log(WFE_LOG_WARN, "unwind", "service '%s': %s is left behind for now: %s",
-            running->service->name, what, err->message);
-    *err = (struct wfe_error)WFE_ERROR_INIT;
-}
-
-/* In the order that run.c has for a step. */
 static void *undo(void *context)
 {
     struct running *running = context;
-    struct wfe_error err = WFE_ERROR_INIT;
-    bool task_gone = true;
+    struct wfe_holdings holdings = {
+        .id = running->id,
+        .service = running->service->name,
+        .lease_made = running->lease_made,
+        .snapshot_made = running->snapshot_made,
+        .container_made = running->container_made,
+        .task_made = running->task_made,
+        .network = running->network,
+    };
     wfe_rpc_call_free(wfe_steal(&running->wait));
+    wfe_lease_keeper_stop(wfe_steal(&running->lease_keeper));
     running->session.lease = NULL;
-    if (running->task_made) {
+    if (running->task_made)
         wfe_task_stop(&running->session, running->id, STOP_GRACE_MS, NULL);
-        int r = wfe_task_delete(&running->session, running->id, NULL, &err);
-        task_gone = r == 0;
-        undone(running, "the task", r, &err);
-    }
-    if (task_gone && running->container_made)
-        undone(running, "the container",
-            wfe_container_delete(&running->session, running->id, UNDO_TIMEOUT_MS, &err), &err);
-    if (task_gone && running->snapshot_made)
-        undone(running, "the snapshot",
-            wfe_snapshot_remove(&running->session, running->id, UNDO_TIMEOUT_MS, &err), &err);
-    if (running->lease_made)
-        undone(running, "the lease",
-            wfe_lease_delete(&running->session, running->id, false, UNDO_TIMEOUT_MS, &err), &err);
+    wfe_unwind(&running->session, &holdings);
     if (running->directory)
         wfe_remove_tree(running->directory);
     return NULL;
@@ -435,9 +388,10 @@ static void free_services(struct wfe_services *services)
     for (size_t i = 0; i < services->options.count; i++) {
         struct running *running = &services->items[i];
         wfe_rpc_call_free(running->wait);
+        wfe_network_free(running->network);
         cJSON_Delete(running->spec);
         free(running->directory);
-        free(running->log);
+        free(running->stdio);
     }
     free(services->items);
     free(services);
@@ -478,6 +432,8 @@ int wfe_services_up(
         running->session = *options->session;
         if (r == 0)
             r = set_id(options, running->service, running->id, err);
+        if (r == 0 && (r = plan_network(running, options, err)) < 0)
+            wfe_error_prefix(err, "service '%s'", running->service->name);
     }
     for (size_t i = 0; r == 0 && i < options->count; i++) {
         wfe_progress_stage(
@@ -502,8 +458,11 @@ int wfe_services_disown(struct wfe_services *services, struct wfe_error *err)
     for (size_t i = 0; i < services->options.count; i++) {
         struct running *running = &services->items[i];
         struct wfe_label labels[3];
-        int r = wfe_container_disown(&running->session, running->id,
-            labels_of(running, services->options.workflow_id, labels), 3, err);
+        wfe_lease_keeper_stop(wfe_steal(&running->lease_keeper));
+        int r = running->network ? wfe_network_keep(running->network, err) : 0;
+        if (r == 0)
+            r = wfe_container_disown(&running->session, running->id,
+                labels_of(running, services->options.workflow_id, labels), 3, err);
         /* The container's record holds the snapshot from now on. */
         if (r == 0)
             r = wfe_lease_delete(&running->session, running->id, false, UNDO_TIMEOUT_MS, err);
@@ -512,6 +471,19 @@ int wfe_services_disown(struct wfe_services *services, struct wfe_error *err)
     }
     free_services(services);
     return 0;
+}
+
+cJSON *wfe_services_data(const struct wfe_services *services)
+{
+    size_t count = services->options.count;
+    WFE_FREE const char **addresses = calloc(count + 1, sizeof *addresses);
+    if (!addresses)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (services->items[i].network)
+            addresses[i] = address_of(&services->items[i]);
+    return wfe_service_data(
+        services->options.services, addresses, count, services->options.workflow_id);
 }
 
 static void *watch(void *context)
@@ -561,6 +533,9 @@ static int remove_named(const struct wfe_session *session, const char *id, struc
     bool exists;
     WFE_FREE char *directory = NULL;
     int r = wfe_container_label(session, id, LOG_LABEL, &exists, &directory, err);
+    /* Others have removed the container alone. */
+    if (r == 0 && !exists)
+        r = wfe_service_log_directory(session, id, &directory, err);
     if (r == 0 && exists)
         r = wfe_task_stop(session, id, STOP_GRACE_MS, err);
     if (r == 0 && exists)
@@ -570,7 +545,10 @@ static int remove_named(const struct wfe_session *session, const char *id, struc
     if (r == 0)
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
-        r = wfe_lease_delete(session, id, false, UNDO_TIMEOUT_MS, err);
+        r = wfe_lease_delete_all(session, id, UNDO_TIMEOUT_MS, err);
+    bool had_network;
+    if (r == 0 && session->local)
+        r = wfe_network_remove(id, &had_network, err);
     if (r == 0 && is_log_directory(directory, id))
         wfe_remove_tree(directory);
     return r;

@@ -4,12 +4,13 @@
 
 /*
  * A workflow's services: containers wfe-svc-SERVICE-WORKFLOW on the network of the daemon's host,
- * which are there for the steps at 127.0.0.1.
+ * where the steps find them at 127.0.0.1, or on the workflow's bridge (executor/network/network.h),
+ * where they have an address and their name.
  *
  * All of them are started, then each is probed until it is ready; when one fails, or dies
  * meanwhile, all are undone. Each has its lease and snapshot under its container's id, and its
- * output in BASE/wfe-io-ID/log. They belong to this process, and are reclaimed when it dies
- * (executor/reclaim.h), unless they were disowned.
+ * output in BASE/wfe-io-ID/log (executor/service/service_log.h). They belong to this process, and
+ * are reclaimed when it dies (executor/reclaim.h), unless they were disowned.
  *
  * A probe of the kind tcp or http comes from here, so it needs a daemon on this machine.
  */
@@ -32,12 +33,16 @@ struct wfe_services;
 
 /*
  * Bring all up, and wait until they are ready. Errors: WFE_ERROR_INPUT (an id that no container may
- * have; one is up already; a probe that can't be made), WFE_ERROR_TIMEOUT (not ready in time),
- * WFE_ERROR_CONTAINERD (the daemon, or a service that ended), WFE_ERROR_SYSTEM,
+ * have; one is up already; a probe or a bridge that can't be made), WFE_ERROR_TIMEOUT (not ready in
+ * time), WFE_ERROR_CONTAINERD (the daemon, or a service that ended), WFE_ERROR_SYSTEM,
  * WFE_ERROR_CANCELLED, WFE_ERROR_INTERNAL. Nothing of them is left then.
  */
 int wfe_services_up(
     const struct wfe_services_options *options, struct wfe_services **ret, struct wfe_error *err);
+
+/* What workflow data get, see executor/service/service_data.h. NULL when memory ran out; the caller
+ * deletes. */
+cJSON *wfe_services_data(const struct wfe_services *services);
 
 /* Let them outlive this process, and free the handle on success. Errors: WFE_ERROR_CONTAINERD. */
 int wfe_services_disown(struct wfe_services *services, struct wfe_error *err);
@@ -53,10 +58,6 @@ void wfe_services_down(struct wfe_services *services);
 /* Remove services by their names, whoever has brought them up; what is not there is fine. Errors:
  * WFE_ERROR_INPUT, WFE_ERROR_CONTAINERD; the others are removed all the same. */
 int wfe_services_remove(const struct wfe_services_options *options, struct wfe_error *err);
-
-/* What workflow data get: SVC_<NAME>_HOST, SVC_<NAME>_PORT (of the first port), and services:
- * {NAME: {host, ports}}. NULL when memory ran out; the caller deletes. */
-cJSON *wfe_services_data(const struct wfe_service *services, size_t count);
 
 /* "wfe-svc-SERVICE-WORKFLOW". -EINVAL when no container may be called that (containerd: 76 bytes of
  * letters and digits, with single '.', '_' or '-' between them). */

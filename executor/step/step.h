@@ -97,7 +97,7 @@ struct wfe_step_config {
     char *working_dir; /* absolute, or NULL */
     char *user;        /* executor/spec/user.h, or WFE_STEP_IMAGE_USER; never NULL */
     enum wfe_step_network network;
-    struct wfe_step_port *ports; /* only with WFE_NETWORK_BRIDGE */
+    struct wfe_step_port *ports; /* published; only with WFE_NETWORK_BRIDGE */
     size_t port_count;
     uint64_t memory_bytes; /* 0: no limit */
     uint32_t cpu_millis;   /* thousandths of a processor; 0: no limit */
@@ -135,14 +135,15 @@ struct wfe_service_probe {
     uint64_t retries;    /* tries, but for those of the first interval */
 };
 
-/* A container that runs beside the steps, on the network of the daemon's host. */
+/* A container that runs beside the steps. */
 struct wfe_service {
     char *name;
-    /* Image, environment, limits; user 0:0, network host. */
+    /* Image, environment, limits, and the ports that are published; user 0:0, network host or
+     * bridge. */
     struct wfe_step_config config;
-    char **command; /* in the place of the image's Entrypoint; NULL when not given */
-    char **args;    /* in the place of its Cmd */
-    uint16_t *ports;
+    char **command;  /* in the place of the image's Entrypoint; NULL when not given */
+    char **args;     /* in the place of its Cmd */
+    uint16_t *ports; /* that it serves, published or not */
     size_t port_count;
     struct wfe_service_probe probe;
 };

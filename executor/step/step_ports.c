@@ -64,6 +64,19 @@ static bool clash(const struct wfe_step_port *a, const struct wfe_step_port *b)
                a->host_address.s_addr == INADDR_ANY || b->host_address.s_addr == INADDR_ANY);
 }
 
+void wfe_step_add_port(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, const struct wfe_step_port *port,
+    struct wfe_step_config *config)
+{
+    for (size_t i = 0; i < config->port_count; i++) {
+        if (clash(&config->ports[i], port)) {
+            wfe_step_refuse(reader, node, path, "each of the host's ports once");
+            break;
+        }
+    }
+    config->ports[config->port_count++] = *port;
+}
+
 void wfe_step_read_ports(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config)
 {
@@ -77,21 +90,14 @@ void wfe_step_read_ports(struct wfe_step_reader *reader, const struct wfe_node *
     config->ports = wfe_step_allocate(reader, node->count, sizeof *config->ports);
     for (size_t i = 0; config->ports && i < node->count; i++) {
         struct wfe_step_path where = {.up = path, .index = i};
-        struct wfe_step_port *port = &config->ports[config->port_count];
+        struct wfe_step_port port;
         WFE_FREE char *text = wfe_step_text(reader, node->items[i], &where, 1, port_words);
         if (!text)
             continue;
-        if (wfe_port_parse(text, port) < 0) {
+        if (wfe_port_parse(text, &port) < 0)
             wfe_step_refuse(reader, node->items[i], &where, port_words);
-            continue;
-        }
-        for (size_t j = 0; j < config->port_count; j++) {
-            if (clash(&config->ports[j], port)) {
-                wfe_step_refuse(reader, node->items[i], &where, "each of the host's ports once");
-                break;
-            }
-        }
-        config->port_count++;
+        else
+            wfe_step_add_port(reader, node->items[i], &where, &port, config);
     }
 }
 

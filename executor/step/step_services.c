@@ -6,6 +6,7 @@
 
 #include "executor/step/step_config.h"
 #include "executor/step/step_interpolate.h"
+#include "executor/step/step_ports.h"
 #include "libcommon/cleanup.h"
 
 #define MAX_PORTS 64
@@ -30,6 +31,44 @@ static bool read_port(struct wfe_step_reader *reader, const struct wfe_node *nod
     return true;
 }
 
+/* Of a bridge one may also be published on the host: HOST:PORT, ADDRESS:HOST:PORT. */
+static void read_bridge_port(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_service *service)
+{
+    static const char allowed[] =
+        "a port such as 80, or 8080:80, 127.0.0.1:8080:80 to publish it, each also with /tcp or "
+        "/udp behind it";
+    struct wfe_step_port port;
+    WFE_FREE char *text = wfe_step_text(reader, node, path, 1, allowed);
+    if (!text)
+        return;
+    if (wfe_port_parse(text, &port) < 0) {
+        wfe_step_refuse(reader, node, path, allowed);
+        return;
+    }
+    if (strchr(text, ':'))
+        wfe_step_add_port(reader, node, path, &port, &service->config);
+    if (!port.udp && service->probe.kind == WFE_PROBE_NONE) {
+        service->probe.kind = WFE_PROBE_TCP;
+        service->probe.port = port.container_port;
+    }
+    service->ports[service->port_count++] = port.container_port;
+}
+
+static void read_host_port(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_service *service)
+{
+    uint16_t port;
+    if (!read_port(reader, node, path, &port))
+        return;
+    if (service->port_count == 0) {
+        service->probe.kind = WFE_PROBE_TCP;
+        service->probe.port = port;
+    }
+    service->ports[service->port_count++] = port;
+}
+
+/* Without any word of its readiness it is a connection to the first of them. */
 static void read_ports(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_service *service)
 {
@@ -41,11 +80,24 @@ static void read_ports(struct wfe_step_reader *reader, const struct wfe_node *no
         return;
     }
     service->ports = wfe_step_allocate(reader, node->count, sizeof *service->ports);
-    for (size_t i = 0; service->ports && i < node->count; i++) {
+    service->config.ports = wfe_step_allocate(reader, node->count, sizeof *service->config.ports);
+    for (size_t i = 0; service->ports && service->config.ports && i < node->count; i++) {
         struct wfe_step_path where = {.up = path, .index = i};
-        if (read_port(reader, node->items[i], &where, &service->ports[service->port_count]))
-            service->port_count++;
+        if (service->config.network == WFE_NETWORK_BRIDGE)
+            read_bridge_port(reader, node->items[i], &where, service);
+        else
+            read_host_port(reader, node->items[i], &where, service);
     }
+}
+
+static void read_network(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_service *service)
+{
+    static const char *const words[] = {"host", "bridge", NULL};
+    static const enum wfe_step_network networks[] = {WFE_NETWORK_HOST, WFE_NETWORK_BRIDGE};
+    int word;
+    if (wfe_step_word(reader, node, path, words, "host, bridge", &word))
+        service->config.network = networks[word];
 }
 
 /* `tcp: PORT`, `tcp: {port: PORT}`, `http: {port: PORT, path: PATH}`. */
@@ -169,7 +221,7 @@ static void read_service(struct wfe_step_reader *reader, const struct wfe_node *
     const struct wfe_step_path *path, struct wfe_service *service)
 {
     static const char *const known[] = {
-        "image", "ports", "env", "readiness", "memory", "cpu", "command", "args", NULL};
+        "image", "network", "ports", "env", "readiness", "memory", "cpu", "command", "args", NULL};
     static const char words[] = "a list of strings";
     service->probe = (struct wfe_service_probe){
         .interval_ms = DEFAULT_INTERVAL_MS,
@@ -180,14 +232,18 @@ static void read_service(struct wfe_step_reader *reader, const struct wfe_node *
         return;
     wfe_step_check_keys(reader, node, path, known);
     read_config(reader, node, path, service);
+    const struct wfe_node *network = wfe_step_given(node, "network");
     const struct wfe_node *ports = wfe_step_given(node, "ports");
     const struct wfe_node *command = wfe_step_given(node, "command");
     const struct wfe_node *args = wfe_step_given(node, "args");
     const struct wfe_node *readiness = wfe_step_given(node, "readiness");
+    struct wfe_step_path network_path = {.up = path, .name = "network"};
     struct wfe_step_path ports_path = {.up = path, .name = "ports"};
     struct wfe_step_path command_path = {.up = path, .name = "command"};
     struct wfe_step_path args_path = {.up = path, .name = "args"};
     struct wfe_step_path readiness_path = {.up = path, .name = "readiness"};
+    if (network)
+        read_network(reader, network, &network_path, service);
     if (ports)
         read_ports(reader, ports, &ports_path, service);
     if (command)
@@ -196,13 +252,9 @@ static void read_service(struct wfe_step_reader *reader, const struct wfe_node *
         service->args = wfe_step_read_words(reader, args, &args_path, words);
     if (readiness)
         read_readiness(reader, readiness, &readiness_path, &service->probe);
-    if (service->probe.kind == WFE_PROBE_NONE && service->port_count > 0) {
-        service->probe.kind = WFE_PROBE_TCP;
-        service->probe.port = service->ports[0];
-    }
-    if (!ports && service->probe.kind == WFE_PROBE_NONE)
+    if (service->probe.kind == WFE_PROBE_NONE && (service->port_count > 0 || !ports))
         wfe_step_problem(reader, node, &readiness_path,
-            "found nothing, and no port either; allowed: exec, tcp or http, or a port");
+            "found nothing, and no TCP port either; allowed: exec, tcp or http, or a port");
 }
 
 /* Part of a container's id, and of names of variables. */

@@ -3,9 +3,10 @@
 #define WFE_EXECUTOR_STEP_SERVICES_H
 
 /*
- * A workflow's `services`: a map from name to {image, ports, env, memory, cpu, command, args,
- * readiness: {exec | tcp | http: {port, path}, interval, timeout, retries}}. Of several kinds of
- * readiness exec counts before tcp, and tcp before http; without any it is TCP on the first port.
+ * A workflow's `services`: a map from name to {image, network: host | bridge, ports, env, memory,
+ * cpu, command, args, readiness: {exec | tcp | http: {port, path}, interval, timeout, retries}}. Of
+ * several kinds of readiness exec counts before tcp, and tcp before http; without any it is TCP on
+ * the first port. With a bridge, a port may be one that is published, as a step's is.
  *
  * Limits: WFE_STEP_MAX_SERVICES, and 64 ports of each.
  */

@@ -141,10 +141,16 @@ static void a_container_knows_its_own_name(void **state)
 {
     (void)state;
     WFE_BUFFER struct wfe_buffer text = WFE_BUFFER_INIT(WFE_NETWORK_FILE_MAX_BYTES);
-    const char *const addresses[] = {"10.213.0.2", "fd00::2", NULL};
-    assert_int_equal(wfe_network_hosts("wfe-1", addresses, &text), 0);
+    WFE_JSON cJSON *result =
+        cJSON_Parse("{\"ips\":[{\"address\":\"fd00::2/64\"},{\"address\":\"10.213.0.2/26\"},"
+                    "{\"address\":\"10.0.0.1 evil\"}]}");
+    struct wfe_network_addresses addresses;
+    wfe_network_addresses_read(result, &addresses);
+    assert_string_equal(wfe_network_addresses_main(&addresses), "10.213.0.2");
+    assert_int_equal(wfe_network_hosts(&text), 0);
+    assert_int_equal(wfe_network_hosts_add(&addresses, "wfe-1", &text), 0);
     assert_non_null(strstr(text.data, "127.0.0.1\tlocalhost\n"));
-    assert_non_null(strstr(text.data, "\n10.213.0.2\twfe-1\nfd00::2\twfe-1\n"));
+    assert_non_null(strstr(text.data, "\nfd00::2\twfe-1\n10.213.0.2\twfe-1\n"));
 }
 
 static void ports_are_told_to_the_plugin(void **state)
@@ -159,6 +165,27 @@ static void ports_are_told_to_the_plugin(void **state)
                     "\"tcp\"},{\"hostPort\":53,\"containerPort\":5353,\"protocol\":\"udp\","
                     "\"hostIP\":\"127.0.0.1\"}]}");
     assert_true(cJSON_Compare(capability, expected, true));
+}
+
+static void ports_of_others_are_found(void **state)
+{
+    (void)state;
+    struct wfe_step_port port;
+    WFE_JSON cJSON *capability = cJSON_Parse(
+        "{\"portMappings\":[{\"hostPort\":8080,\"containerPort\":80,\"protocol\":\"tcp\"},"
+        "{\"hostPort\":53,\"containerPort\":53,\"protocol\":\"udp\",\"hostIP\":"
+        "\"127.0.0.1\"}]}");
+    static const char *const taken[] = {"8080:1", "127.0.0.1:8080:1", "53/udp"};
+    static const char *const untaken[] = {"80", "8080/udp", "127.0.0.2:53:53/udp"};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        assert_int_equal(wfe_port_parse(taken[i], &port), 0);
+        assert_ptr_equal(wfe_network_ports_find(&port, 1, capability), &port);
+    }
+    for (size_t i = 0; i < sizeof untaken / sizeof *untaken; i++) {
+        assert_int_equal(wfe_port_parse(untaken[i], &port), 0);
+        assert_null(wfe_network_ports_find(&port, 1, capability));
+    }
+    assert_null(wfe_network_ports_find(&port, 1, NULL));
 }
 
 static void a_port_that_is_in_use_is_told(void **state)
@@ -193,6 +220,7 @@ int main(void)
         cmocka_unit_test(name_servers_of_the_network_itself_win),
         cmocka_unit_test(a_container_knows_its_own_name),
         cmocka_unit_test(ports_are_told_to_the_plugin),
+        cmocka_unit_test(ports_of_others_are_found),
         cmocka_unit_test(a_port_that_is_in_use_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,12 +65,12 @@ static void a_reused_process_id_is_dead(void **state)
     assert_int_equal(wfe_owner_judge(text), WFE_OWNER_DEAD);
 }
 
-static void an_owner_from_before_the_boot_is_dead(void **state)
+static void an_owner_of_another_boot_is_told_apart(void **state)
 {
     (void)state;
     char text[WFE_OWNER_TEXT_MAX];
     replace_word(1, "00000000-0000-0000-0000-000000000000", text, sizeof text);
-    assert_int_equal(wfe_owner_judge(text), WFE_OWNER_DEAD);
+    assert_int_equal(wfe_owner_judge(text), WFE_OWNER_OTHER_BOOT);
 }
 
 static void another_host_is_unknown(void **state)
@@ -103,7 +103,7 @@ int main(void)
         cmocka_unit_test(this_process_is_alive),
         cmocka_unit_test(a_process_that_ended_is_dead),
         cmocka_unit_test(a_reused_process_id_is_dead),
-        cmocka_unit_test(an_owner_from_before_the_boot_is_dead),
+        cmocka_unit_test(an_owner_of_another_boot_is_told_apart),
         cmocka_unit_test(another_host_is_unknown),
         cmocka_unit_test(another_pid_namespace_is_unknown),
         cmocka_unit_test(foreign_text_is_unknown),
