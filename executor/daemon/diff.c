@@ -51,10 +51,13 @@ static int take_descriptor(
     return 0;
 }
 
-static int try_to_make(const struct wfe_session *session, Types__Mount *const *mounts,
-    size_t mount_count, struct wfe_diff *ret, struct wfe_error *err)
+static int try_to_make(const struct wfe_session *session, Types__Mount *const *before,
+    size_t before_count, Types__Mount *const *mounts, size_t mount_count, struct wfe_diff *ret,
+    struct wfe_error *err)
 {
     Diff__DiffRequest request = DIFF__DIFF_REQUEST__INIT;
+    request.left = (Types__Mount **)before;
+    request.n_left = before_count;
     request.right = (Types__Mount **)mounts;
     request.n_right = mount_count;
     request.media_type = (char *)MEDIA_TYPE;
@@ -78,13 +81,14 @@ static bool has_changed(const struct wfe_error *failure)
     return false;
 }
 
-int wfe_diff_make(const struct wfe_session *session, Types__Mount *const *mounts,
-    size_t mount_count, struct wfe_diff *ret, struct wfe_error *err)
+int wfe_diff_compare(const struct wfe_session *session, Types__Mount *const *before,
+    size_t before_count, Types__Mount *const *mounts, size_t mount_count, struct wfe_diff *ret,
+    struct wfe_error *err)
 {
     assert(session->lease && mount_count > 0);
     for (int tries = 1;; tries++) {
         struct wfe_error failure = WFE_ERROR_INIT;
-        int r = try_to_make(session, mounts, mount_count, ret, &failure);
+        int r = try_to_make(session, before, before_count, mounts, mount_count, ret, &failure);
         if (r == 0)
             return 0;
         bool changed = has_changed(&failure);
@@ -98,6 +102,12 @@ int wfe_diff_make(const struct wfe_session *session, Types__Mount *const *mounts
         struct timespec pause = {.tv_nsec = MAKE_PAUSE_MS * 1000000L};
         nanosleep(&pause, NULL);
     }
+}
+
+int wfe_diff_make(const struct wfe_session *session, Types__Mount *const *mounts,
+    size_t mount_count, struct wfe_diff *ret, struct wfe_error *err)
+{
+    return wfe_diff_compare(session, NULL, 0, mounts, mount_count, ret, err);
 }
 
 static int start_read(const struct wfe_session *session, const struct wfe_diff *diff,

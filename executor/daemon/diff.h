@@ -52,6 +52,12 @@ struct wfe_diff {
 int wfe_diff_make(const struct wfe_session *session, Types__Mount *const *mounts,
     size_t mount_count, struct wfe_diff *ret, struct wfe_error *err);
 
+/* The same of what the mounts show otherwise than those `before`, with whiteouts (OCI image spec,
+ * "Representing Changes") for what is not there any more. */
+int wfe_diff_compare(const struct wfe_session *session, Types__Mount *const *before,
+    size_t before_count, Types__Mount *const *mounts, size_t mount_count, struct wfe_diff *ret,
+    struct wfe_error *err);
+
 /* A read-only bind mount of a directory of the daemon's machine, for wfe_diff_make(). Views: valid
  * as long as directory. */
 Types__Mount wfe_diff_bind(const char *directory);

@@ -51,6 +51,19 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
         &request.base, (ProtobufCMessage **)ret, err);
 }
 
+int wfe_snapshot_view(const struct wfe_session *session, const char *key, const char *parent,
+    Snapshots__ViewSnapshotResponse **ret, struct wfe_error *err)
+{
+    Snapshots__ViewSnapshotRequest request = SNAPSHOTS__VIEW_SNAPSHOT_REQUEST__INIT;
+    request.snapshotter = (char *)session->snapshotter;
+    request.key = (char *)key;
+    request.parent = (char *)parent;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    context.cancel = NULL;
+    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){SNAPSHOTS, "View"},
+        &request.base, (ProtobufCMessage **)ret, err);
+}
+
 static const char *option(const Types__Mount *mount, const char *key)
 {
     size_t length = strlen(key);

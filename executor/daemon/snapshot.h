@@ -25,6 +25,10 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
     const struct wfe_label *labels, size_t label_count, Snapshots__PrepareSnapshotResponse **ret,
     struct wfe_error *err);
 
+/* The same for a read-only view of `parent`, under the session's lease. */
+int wfe_snapshot_view(const struct wfe_session *session, const char *key, const char *parent,
+    Snapshots__ViewSnapshotResponse **ret, struct wfe_error *err);
+
 /* The directories of the daemon's machine that a prepared snapshot shows, the uppermost first and
  * without its own writable one, as "A:B:C" (part of `prepared`); NULL when its mounts are not
  * understood. */

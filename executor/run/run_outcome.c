@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "libcommon/cleanup.h"
 #include "libcommon/log.h"
 
 enum wfe_outcome_kind wfe_step_run_judge_failure(
@@ -45,6 +46,9 @@ void wfe_step_run_judge_end(const struct step_run *run, struct wfe_outcome *outc
     if (run->mount_broke && !end->cancelled) {
         *err = run->mount_error;
         outcome->kind = WFE_OUTCOME_FAILED;
+    } else if (run->artifacts_failed) {
+        *err = run->artifacts_error;
+        outcome->kind = wfe_step_run_judge_failure(run, err);
     } else if (end->cancelled) {
         outcome->kind = WFE_OUTCOME_CANCELLED;
         wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped on request");
@@ -82,6 +86,10 @@ int wfe_step_run_collect_output(struct step_run *run, cJSON **ret, struct wfe_er
     *ret = wfe_result_step_data(run->name, output.directives, &output.stdout_output,
         &output.stderr_output, (int)run->end.exit_status);
     cJSON_Delete(output.directives);
+    if (*ret && run->artifacts && wfe_result_merge(*ret, run->artifacts) < 0) {
+        cJSON_Delete(wfe_steal(ret));
+        return wfe_error_nomem(err);
+    }
     if (*ret && output.is_incomplete) {
         if (err)
             *err = failure;

@@ -42,7 +42,10 @@ struct step_run {
     enum wfe_task_io_kind io_kind;
     struct wfe_task_io *io;
     struct wfe_task_end end;
-    bool ended; /* `end` is valid: the task ran */
+    bool ended;       /* `end` is valid: the task ran */
+    cJSON *artifacts; /* references to its outputs; NULL: none */
+    bool artifacts_failed;
+    struct wfe_error artifacts_error;
     uint64_t oom_kills;
 };
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "executor/daemon/container.h"
 #include "executor/spec/host.h"
@@ -32,9 +33,28 @@ static int check_cancelled(const struct step_run *run, struct wfe_error *err)
     return 0;
 }
 
+static bool contains(const char *directory, const char *path)
+{
+    size_t length = strlen(directory);
+    return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+/* What is mounted is not in the container's own file system, which outputs are taken of. */
+static bool has_output_around_input(const struct wfe_step_config *config)
+{
+    for (size_t i = 0; i < config->output_count; i++)
+        for (size_t j = 0; j < config->input_count; j++)
+            if (contains(config->outputs[i].value, config->inputs[j].value) ||
+                contains(config->inputs[j].value, config->outputs[i].value))
+                return true;
+    return false;
+}
+
 /* Why the inputs can't be mounted (static), or NULL. */
 static const char *mount_obstacle(const struct step_run *run)
 {
+    if (has_output_around_input(&run->step->config))
+        return "an output is in the same place as an input";
     return run->session.local ? wfe_input_mount_obstacle(&run->inputs) : "the daemon is remote";
 }
 

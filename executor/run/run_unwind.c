@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "executor/run/run_parts.h"
 
+#include "executor/run/output_artifacts.h"
 #include "executor/unwind.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/log.h"
@@ -8,9 +9,8 @@
 #define UNDO_TIMEOUT_MS 30000
 
 /* The rest of its output, and where that was. */
-static void end_io(void *context)
+static void end_io(struct step_run *run)
 {
-    struct step_run *run = context;
     struct wfe_error err = WFE_ERROR_INIT;
     if (run->ended)
         wfe_task_io_drain(run->io);
@@ -19,9 +19,44 @@ static void end_io(void *context)
             WFE_LOG_WARN, "unwind", "its output's volume is left behind for now: %s", err.message);
 }
 
+static bool has_artifacts(const struct step_run *run)
+{
+    const struct wfe_task_end *end = &run->end;
+    bool succeeded = run->ended && !end->timed_out && !end->cancelled && end->exit_status == 0;
+    return succeeded && run->step->config.output_count > 0;
+}
+
+static void take_artifacts(struct step_run *run)
+{
+    wfe_progress_stage(run->options->progress, "taking the outputs");
+    struct wfe_session session = run->session;
+    session.lease = run->id;
+    struct wfe_output_source source = {
+        .session = &session,
+        .root = run->root,
+        .root_key = run->id,
+        .chain = &run->root_chain,
+    };
+    const struct wfe_step_config *config = &run->step->config;
+    run->artifacts_failed =
+        wfe_output_artifacts_take(&source, config->outputs, config->output_count,
+            run->options->store_path, &run->artifacts, &run->artifacts_error) < 0;
+}
+
+static void collect(void *context)
+{
+    struct step_run *run = context;
+    if (run->io && run->io_kind == WFE_TASK_IO_SNAPSHOT)
+        end_io(run);
+    if (has_artifacts(run))
+        take_artifacts(run);
+    wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
+}
+
 /* Unmake what the daemon and this machine hold of the step. */
 void wfe_step_run_unwind(struct step_run *run)
 {
+    bool collects = (run->io && run->io_kind == WFE_TASK_IO_SNAPSHOT) || has_artifacts(run);
     struct wfe_holdings holdings = {
         .id = run->id,
         .lease_made = run->lease_made,
@@ -29,13 +64,15 @@ void wfe_step_run_unwind(struct step_run *run)
         .container_made = run->container_made,
         .task_made = run->task_made,
         .network = run->network,
-        .collect = run->io && run->io_kind == WFE_TASK_IO_SNAPSHOT ? end_io : NULL,
+        .collect = collects ? collect : NULL,
         .collect_context = run,
     };
     wfe_step_run_hold_lease(run, NULL);
-    wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
+    if (!collects)
+        wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
     run->session.lease = NULL;
     wfe_unwind(&run->session, &holdings);
+    wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
 }
 
 void wfe_step_run_release(struct step_run *run)
@@ -46,6 +83,7 @@ void wfe_step_run_release(struct step_run *run)
     if (run->root)
         protobuf_c_message_free_unpacked(&run->root->base, NULL);
     cJSON_Delete(run->spec);
+    cJSON_Delete(run->artifacts);
     wfe_user_done(&run->user);
     wfe_image_done(&run->image);
     wfe_inputs_done(&run->inputs);

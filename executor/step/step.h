@@ -17,7 +17,7 @@
  * does and this program does not (when, on_success, on_failure, ensure, error_behavior) is warned
  * of. A workflow's `services` are read too, see executor/step/step_services.h.
  *
- * Limits: see libcommon/document.h; WFE_STEP_MAX_STEPS steps; 256 volumes and 256 inputs a
+ * Limits: see libcommon/document.h; WFE_STEP_MAX_STEPS steps; 256 volumes, inputs and outputs a
  * step. Threads: calls are independent.
  */
 
@@ -109,6 +109,8 @@ struct wfe_step_config {
     size_t registry_auth_count;
     struct wfe_step_pair *inputs; /* artifact name → absolute container path, in document order */
     size_t input_count;
+    struct wfe_step_pair *outputs; /* the same, of what the step makes */
+    size_t output_count;
     uint64_t timeout_ms; /* 0: none */
 
     uint64_t output_limit_bytes; /* of each stream, kept in the result */

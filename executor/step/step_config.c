@@ -320,6 +320,7 @@ static const struct {
     {"tls", read_tls},
     {"registry_auth", read_registry_auth},
     {"inputs", wfe_step_read_inputs},
+    {"outputs", wfe_step_read_outputs},
     {"timeout_ms", read_timeout_ms},
     {"timeout", read_timeout},
     {"output_limit", read_output_limit},
@@ -421,5 +422,6 @@ void wfe_step_config_done(struct wfe_step_config *config)
     free(config->registry_auth);
     free(config->ports);
     free_pairs(config->inputs, config->input_count);
+    free_pairs(config->outputs, config->output_count);
     *config = (struct wfe_step_config){.image = NULL};
 }

@@ -234,13 +234,14 @@ void wfe_step_read_volumes(struct wfe_step_reader *reader, const struct wfe_node
     }
 }
 
-void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node *node,
-    const struct wfe_step_path *path, struct wfe_step_config *config)
+/* A map from artifact names to paths. */
+static void read_artifacts(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_pair **ret, size_t *ret_count)
 {
     if (!wfe_step_is_map(reader, node, path) || !within(reader, node, path, WFE_STEP_MAX_INPUTS))
         return;
-    config->inputs = wfe_step_allocate(reader, node->count, sizeof *config->inputs);
-    for (size_t i = 0; config->inputs && i < node->count; i++) {
+    *ret = wfe_step_allocate(reader, node->count, sizeof **ret);
+    for (size_t i = 0; *ret && i < node->count; i++) {
         const struct wfe_member *member = &node->members[i];
         struct wfe_step_path where = {.up = path, .name = member->key->text};
         if (!wfe_step_is_artifact_name(member->key->text))
@@ -249,12 +250,24 @@ void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node 
                 " no '.' or '-'");
         if (member->value->kind == WFE_NODE_NULL)
             continue;
-        struct wfe_step_pair *input = &config->inputs[config->input_count++];
-        input->value = read_target(reader, member->value, &where);
-        input->name = strdup(member->key->text);
-        if (!input->name)
+        struct wfe_step_pair *artifact = &(*ret)[(*ret_count)++];
+        artifact->value = read_target(reader, member->value, &where);
+        artifact->name = strdup(member->key->text);
+        if (!artifact->name)
             reader->nomem = true;
     }
+}
+
+void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    read_artifacts(reader, node, path, &config->inputs, &config->input_count);
+}
+
+void wfe_step_read_outputs(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config)
+{
+    read_artifacts(reader, node, path, &config->outputs, &config->output_count);
 }
 
 /* The first of `count` inputs that has this target. */
@@ -307,12 +320,46 @@ static void check_volume(struct wfe_step_reader *reader, const struct wfe_node *
             found, input->name);
 }
 
+/* The volume that a path lies in, -1 for none. */
+static ssize_t volume_around(const struct wfe_step_config *config, const char *path)
+{
+    for (size_t i = 0; i < config->volume_count; i++) {
+        const char *target = config->volumes[i].target;
+        size_t length = target ? strlen(target) : 0;
+        if (target && strncmp(path, target, length) == 0 &&
+            (path[length] == '/' || path[length] == '\0'))
+            return (ssize_t)i;
+    }
+    return -1;
+}
+
+static void check_outputs(struct wfe_step_reader *reader, const struct wfe_node *outputs,
+    const struct wfe_step_path *path, const struct wfe_step_config *config)
+{
+    for (size_t i = 0; i < config->output_count; i++) {
+        const struct wfe_step_pair *output = &config->outputs[i];
+        ssize_t volume = output->value ? volume_around(config, output->value) : -1;
+        if (volume < 0 || !output->name)
+            continue;
+        struct wfe_step_path where = {.up = path, .name = output->name};
+        const struct wfe_node *node = wfe_node_get(outputs, output->name);
+        char found[WFE_NODE_DESCRIPTION_MAX];
+        wfe_step_problem(reader, node, &where,
+            "found %s, which is in volumes[%zd]; allowed: a path in the container's own file "
+            "system",
+            wfe_node_describe(node, found), volume);
+    }
+}
+
 void wfe_step_check_mounts(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, const struct wfe_step_config *config)
 {
     const struct wfe_node *volumes = wfe_step_given(node, "volumes");
     struct wfe_step_path inputs_path = {.up = path, .name = "inputs"};
     struct wfe_step_path volumes_path = {.up = path, .name = "volumes"};
+    struct wfe_step_path outputs_path = {.up = path, .name = "outputs"};
+    if (config->output_count > 0)
+        check_outputs(reader, wfe_step_given(node, "outputs"), &outputs_path, config);
     if (config->input_count > 0)
         check_inputs(reader, wfe_step_given(node, "inputs"), &inputs_path, config);
     for (size_t i = 0; i < config->volume_count; i++) {

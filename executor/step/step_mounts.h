@@ -2,7 +2,7 @@
 #ifndef WFE_EXECUTOR_STEP_MOUNTS_H
 #define WFE_EXECUTOR_STEP_MOUNTS_H
 
-/* What a step finds at its paths: the fields `volumes` and `inputs`. */
+/* What a step finds at its paths, and leaves there: the fields `volumes`, `inputs`, `outputs`. */
 
 #include "executor/step/step_config.h"
 
@@ -13,8 +13,11 @@ void wfe_step_read_volumes(struct wfe_step_reader *reader, const struct wfe_node
     const struct wfe_step_path *path, struct wfe_step_config *config);
 void wfe_step_read_inputs(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, struct wfe_step_config *config);
+void wfe_step_read_outputs(struct wfe_step_reader *reader, const struct wfe_node *node,
+    const struct wfe_step_path *path, struct wfe_step_config *config);
 
-/* No two volumes, no two inputs, and no volume and input have the same target. node is the
+/* No two volumes, no two inputs, and no volume and input have the same target; no output is in a
+ * volume. node is the
  * configuration that both stand in. */
 void wfe_step_check_mounts(struct wfe_step_reader *reader, const struct wfe_node *node,
     const struct wfe_step_path *path, const struct wfe_step_config *config);
