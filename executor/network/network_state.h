@@ -14,8 +14,8 @@
  *
  * A step's directory is locked (flock(2)) for as long as its executor lives, or a plugin that it
  * has started: whoever gets the lock may clean up. That of a service is one as well; when its state
- * says `kept`, it is nobody's any more, and stays until the service is taken down. The kernel takes all of it away at a reboot, and
- * /run with it.
+ * says `kept`, it is nobody's any more, and stays until the service is taken down. The kernel takes
+ * all of it away at a reboot, and /run with it.
  */
 
 #include <stdbool.h>
