@@ -578,7 +578,7 @@ static int open_left_behind(const char *id, int *ret_fd, bool *ret_locked)
 {
     WFE_CLOSE int lock = -1;
     WFE_CLOSE int fd = -1;
-    bool locked = false;
+    bool locked;
     int r = wfe_network_lock(&lock, NULL);
     if (r == 0)
         r = wfe_network_step_open(id, &fd, &locked);
@@ -601,7 +601,7 @@ int wfe_network_reclaim(struct wfe_network_report *ret, struct wfe_error *err)
         return r;
     for (size_t i = 0; i < count; i++) {
         int fd = -1;
-        bool locked;
+        bool locked = false;
         if (open_left_behind(ids[i], &fd, &locked) < 0)
             continue;
         if (!locked) {
