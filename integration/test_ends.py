@@ -5,6 +5,7 @@ room on the daemon's disk."""
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -96,6 +97,21 @@ class Processes(OwnDaemon):
         stdout, stderr = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 3, stderr)
         self.assertIn(rb"begun\nended", stdout)
+
+    def test_a_service_is_watched_over_while_the_daemon_restarts(self):
+        port = free_port()
+        process = self.start_begun({"workflow": {"id": "restarts", "services": {"one": {
+            "image": IMAGE, "command": ["/bin/sh", "-c"],
+            "args": [f"nc -l -p {port} >/dev/null; echo hung up; exit 9"],
+            "readiness": {"exec": ["true"]}}}, "steps": [
+                {"name": "use", "type": "containerd", "config": {**ENDLESS_STEP, "grace": "200ms"}}]}})
+        self.kill_daemon()
+        self.session.start_daemon_again()
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 125, stderr)
+        self.assertIn(b"service 'one' ended with code 9: hung up", stdout)
 
     def test_a_stop_is_carried_out_when_the_daemon_is_back(self):
         process = self.start_begun(ENDLESS_STEP)

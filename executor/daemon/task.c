@@ -350,6 +350,14 @@ static int await_end(const struct wfe_session *session, const char *id, struct w
     }
 }
 
+int wfe_task_await(
+    const struct wfe_session *session, const char *id, uint32_t *ret_status, struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *wait = NULL;
+    int r = start_wait(session, id, session->cancel, &wait, err);
+    return r < 0 ? r : await_end(session, id, &wait, 0, ret_status, err);
+}
+
 int wfe_task_run(const struct wfe_session *session, const char *id,
     const struct wfe_task_limits *limits, struct wfe_task_end *ret, struct wfe_error *err)
 {

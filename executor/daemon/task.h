@@ -48,6 +48,11 @@ int wfe_task_wait_finish(
     struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err);
 int wfe_task_start(const struct wfe_session *session, const char *id, struct wfe_error *err);
 
+/* Wait for the end of a task that runs, also when the connection is lost meanwhile. The session's
+ * token cancels that: -ECANCELED, without err. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_task_await(
+    const struct wfe_session *session, const char *id, uint32_t *ret_status, struct wfe_error *err);
+
 /* End it: SIGTERM, grace_ms, SIGKILL. One that is gone, or has ended, is success. Never cancelled
  * by the session's token, but a second request through it cuts the grace short. Errors:
  * WFE_ERROR_CONTAINERD. */

@@ -572,6 +572,25 @@ char *wfe_network_group(const char *namespace_, const char *workflow_id)
     return asprintf(&group, "%s/%s", namespace_, workflow_id) < 0 ? NULL : group;
 }
 
+/* The same, unless it is kept: -EALREADY. Nobody who takes such a one away finds it locked by us.
+ */
+static int open_left_behind(const char *id, int *ret_fd, bool *ret_locked)
+{
+    WFE_CLOSE int lock = -1;
+    WFE_CLOSE int fd = -1;
+    bool locked;
+    int r = wfe_network_lock(&lock, NULL);
+    if (r == 0)
+        r = wfe_network_step_open(id, &fd, &locked);
+    if (r == 0 && locked && is_kept(fd))
+        r = -EALREADY;
+    if (r < 0)
+        return r;
+    *ret_fd = wfe_steal_fd(&fd);
+    *ret_locked = locked;
+    return 0;
+}
+
 int wfe_network_reclaim(struct wfe_network_report *ret, struct wfe_error *err)
 {
     struct wfe_network_report report = {0};
@@ -582,15 +601,11 @@ int wfe_network_reclaim(struct wfe_network_report *ret, struct wfe_error *err)
         return r;
     for (size_t i = 0; i < count; i++) {
         int fd = -1;
-        bool locked;
-        if (open_step(ids[i], &fd, &locked) < 0)
+        bool locked = false;
+        if (open_left_behind(ids[i], &fd, &locked) < 0)
             continue;
         if (!locked) {
             report.busy = report.busy || is_ending(fd);
-            close(fd);
-            continue;
-        }
-        if (is_kept(fd)) {
             close(fd);
             continue;
         }

@@ -51,10 +51,11 @@ struct running {
     bool lease_made, snapshot_made, container_made, task_made;
     cJSON *spec;
     pthread_t watcher, thread;
-    bool watched, in_thread;
+    struct wfe_cancel *watch_stop; /* NULL: nobody watches */
+    bool in_thread;
     atomic_bool ended;
     uint32_t status;          /* once it ended */
-    struct wfe_error failure; /* of its removal */
+    struct wfe_error failure; /* of its removal; or why it is not known how it ended */
 };
 
 struct wfe_services {
@@ -92,6 +93,9 @@ static int set_id(const struct wfe_services_options *options, const struct wfe_s
 static int tell_end(const struct running *running, struct wfe_error *err)
 {
     wfe_task_delete(&running->session, running->id, NULL, NULL);
+    if (running->failure.kind != WFE_ERROR_NONE)
+        return wfe_error_set(err, WFE_ERROR_CONTAINERD, ECHILD, "service '%s' is gone: %s",
+            running->service->name, running->failure.message);
     WFE_FREE char *tail = wfe_service_log_tail(running->directory);
     return wfe_error_set(err, WFE_ERROR_CONTAINERD, ECHILD, "service '%s' ended with code %u%s%s",
         running->service->name, (unsigned)running->status, tail && *tail ? ": " : "",
@@ -399,11 +403,11 @@ static void free_services(struct wfe_services *services)
 
 static void stop_watching(struct running *running)
 {
-    if (!running->watched)
+    if (!running->watch_stop)
         return;
-    wfe_rpc_call_cancel(running->wait);
+    wfe_cancel_trigger(running->watch_stop);
     pthread_join(running->watcher, NULL);
-    running->watched = false;
+    wfe_cancel_free(wfe_steal(&running->watch_stop));
 }
 
 void wfe_services_down(struct wfe_services *services)
@@ -489,24 +493,34 @@ cJSON *wfe_services_data(const struct wfe_services *services)
 static void *watch(void *context)
 {
     struct running *running = context;
-    struct wfe_error err = WFE_ERROR_INIT;
-    if (wfe_task_wait_finish(running->wait, -1, &running->status, &err) == 0) {
+    struct wfe_session session = running->session;
+    session.cancel = running->watch_stop;
+    int r = wfe_task_await(&session, running->id, &running->status, &running->failure);
+    if (r != -ECANCELED) {
         atomic_store(&running->ended, true);
         wfe_cancel_trigger(running->session.cancel);
     }
     return NULL;
 }
 
+static int start_watching(struct running *running, struct wfe_error *err)
+{
+    int r = wfe_cancel_new(&running->watch_stop);
+    if (r < 0)
+        return wfe_error_system(err, -r, "watch over a service");
+    r = pthread_create(&running->watcher, NULL, watch, running);
+    if (r == 0)
+        return 0;
+    wfe_cancel_free(wfe_steal(&running->watch_stop));
+    return wfe_error_system(err, r, "start a thread");
+}
+
 int wfe_services_watch(struct wfe_services *services, struct wfe_error *err)
 {
-    for (size_t i = 0; i < services->options.count; i++) {
-        struct running *running = &services->items[i];
-        int r = pthread_create(&running->watcher, NULL, watch, running);
-        if (r != 0)
-            return wfe_error_system(err, r, "start a thread");
-        running->watched = true;
-    }
-    return 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < services->options.count; i++)
+        r = start_watching(&services->items[i], err);
+    return r;
 }
 
 bool wfe_services_ended(struct wfe_services *services, struct wfe_error *err)
