@@ -20,6 +20,7 @@
 #include "executor/daemon/shim.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/daemon/task.h"
+#include "executor/daemon/task_io.h"
 #include "leases.pb-c.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
@@ -79,6 +80,9 @@ static bool is_left_behind(void *labels, size_t count, bool lease_exists)
 /* Of its output and of its mounted inputs. */
 static void remove_directories(const char *id)
 {
+    /* A lease may be called anything. */
+    if (strchr(id, '/'))
+        return;
     const char *const bases[] = {getenv("WFE_IO_DIR"), getenv("TMPDIR"), "/tmp"};
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
         WFE_FREE char *path = NULL;
@@ -110,6 +114,8 @@ static int reclaim_step(
         r = wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
+    if (r == 0)
+        r = wfe_task_io_reclaim(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_lease_delete(session, id, true, UNDO_TIMEOUT_MS, err);
     return r;
@@ -187,6 +193,7 @@ static int reclaim_leases(
         if (!is_left_behind(lease->labels, lease->n_labels, true))
             continue;
         struct wfe_error failure = WFE_ERROR_INIT;
+        remove_directories(lease->id);
         int deleted = wfe_lease_delete(session, lease->id, true, UNDO_TIMEOUT_MS, &failure);
         count(&reclaiming->report, &reclaiming->report.leases, lease->id, deleted, &failure);
     }

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Whom a step runs as: numbers, names of the image, groups."""
 
-import os
-
 from harness import IMAGE, IntegrationTest
 from images import add_image
+from remote import RemoteTest
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh
@@ -106,16 +105,15 @@ class Users(IntegrationTest):
                     options=["--artifact", f"tree={tree}", "--inputs-as", kind])
                 self.assertEqual(data["unknown.stdout"], "1000\ncontent")
 
+
+class UsersElsewhere(RemoteTest):
     def test_a_daemon_elsewhere_takes_numbers(self):
-        elsewhere = {"WFE_IO_DIR": self.path("io")}
-        os.mkdir(elsewhere["WFE_IO_DIR"])
-        os.chmod(elsewhere["WFE_IO_DIR"], 0o777)
         for user in ("root", "1000:root"):
-            outcome = self.run_step({"image": IMAGE, "user": user, "run": "true"}, env=elsewhere)
+            outcome = self.run_step({"image": IMAGE, "user": user, "run": "true"})
             self.assertEqual(outcome.status, 125)
             self.assertEqual(outcome.result["error"]["kind"], "input")
             self.assertIn("give numbers, UID:GID", outcome.result["error"]["message"])
         image = add_image(self, "elsewhere", [FILES])
-        outcome = self.run_step({"image": image, "user": "1000", "run": "id -G"}, env=elsewhere)
+        outcome = self.run_step({"image": image, "user": "1000", "run": "id -G"})
         self.assertEqual(outcome.result["output_data"]["unknown.stdout"], "0\n", outcome.stderr)
         self.assertIn("1000 has the group 0", outcome.stderr)

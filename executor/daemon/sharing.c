@@ -19,6 +19,12 @@
 
 #define LEASE_TIMEOUT_MS 30000
 
+const char *wfe_sharing_io_directory(void)
+{
+    const char *directory = getenv("WFE_IO_DIR");
+    return directory && *directory ? directory : NULL;
+}
+
 const char *wfe_sharing_directory(const char *io_directory)
 {
     const char *temporary = getenv("TMPDIR");
@@ -55,7 +61,7 @@ static int fill(struct proof *proof, struct wfe_error *err)
     return 0;
 }
 
-static int make_proof(const char *directory, struct proof *proof, struct wfe_error *err)
+static int name_proof(const char *directory, struct proof *proof, struct wfe_error *err)
 {
     int r = wfe_unique_name(proof->id, err);
     if (r == 0)
@@ -68,20 +74,7 @@ static int make_proof(const char *directory, struct proof *proof, struct wfe_err
         proof->seen = wfe_path_join(proof->directory, proof->nonce);
         proof->here = wfe_path_join(proof->directory, "here");
     }
-    if (!proof->seen || !proof->here)
-        return wfe_error_nomem(err);
-    return fill(proof, err);
-}
-
-static void proof_done(struct proof *proof)
-{
-    if (proof->fd >= 0)
-        close(proof->fd);
-    if (proof->directory)
-        wfe_remove_tree(proof->directory);
-    free(proof->directory);
-    free(proof->seen);
-    free(proof->here);
+    return proof->seen && proof->here ? 0 : wfe_error_nomem(err);
 }
 
 struct search {
@@ -127,10 +120,16 @@ static int shows(const struct wfe_session *session, const struct proof *proof, c
     return 0;
 }
 
-static int try_under_lease(struct wfe_session *session, const struct proof *proof,
+static int try_under_lease(const struct wfe_session *session, struct proof *proof,
     enum wfe_sharing *ret, struct wfe_error *err)
 {
-    bool shown;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    bool shown = false;
+    if (fill(proof, &failure) < 0) {
+        wfe_log(WFE_LOG_WARN, "connect", "nothing is shared with the daemon: %s", failure.message);
+        *ret = WFE_SHARES_NOTHING;
+        return 0;
+    }
     int r = shows(session, proof, proof->here, &shown, err);
     enum wfe_sharing sharing = WFE_SHARES_MACHINE;
     if (r == 0 && !shown) {
@@ -142,7 +141,8 @@ static int try_under_lease(struct wfe_session *session, const struct proof *proo
     return r;
 }
 
-static int try_proof(struct wfe_session *session, const struct proof *proof, enum wfe_sharing *ret,
+/* The lease comes first: by it others find the directory of one who was killed. */
+static int try_proof(const struct wfe_session *session, struct proof *proof, enum wfe_sharing *ret,
     struct wfe_error *err)
 {
     WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
@@ -154,28 +154,25 @@ static int try_proof(struct wfe_session *session, const struct proof *proof, enu
     leased.lease = proof->id;
     if (r == 0)
         r = try_under_lease(&leased, proof, ret, err);
+    if (proof->fd >= 0)
+        close(wfe_steal_fd(&proof->fd));
+    wfe_remove_tree(proof->directory);
     struct wfe_error failure = WFE_ERROR_INIT;
     if (wfe_lease_delete(session, proof->id, false, LEASE_TIMEOUT_MS, &failure) < 0)
         wfe_log(WFE_LOG_WARN, "connect", "a lease is left behind for now: %s", failure.message);
     return r;
 }
 
-static int try_sharing(struct wfe_session *session, const char *directory, enum wfe_sharing *ret,
-    struct wfe_error *err)
+static int try_sharing(const struct wfe_session *session, const char *directory,
+    enum wfe_sharing *ret, struct wfe_error *err)
 {
     struct proof proof = {.fd = -1};
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = make_proof(directory, &proof, &failure);
-    if (r == 0) {
+    int r = name_proof(directory, &proof, err);
+    if (r == 0)
         r = try_proof(session, &proof, ret, err);
-    } else if (failure.kind == WFE_ERROR_SYSTEM) {
-        wfe_log(WFE_LOG_WARN, "connect", "nothing is shared with the daemon: %s", failure.message);
-        *ret = WFE_SHARES_NOTHING;
-        r = 0;
-    } else if (err) {
-        *err = failure;
-    }
-    proof_done(&proof);
+    free(proof.directory);
+    free(proof.seen);
+    free(proof.here);
     return r;
 }
 

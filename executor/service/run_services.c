@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "executor/daemon/connect.h"
+#include "executor/daemon/sharing.h"
 #include "executor/service/services.h"
 #include "libcommon/cleanup.h"
 
@@ -46,7 +47,8 @@ static int bring_up(struct wfe_run_services *run, const struct wfe_workflow *wor
     if (r < 0)
         return r;
     run->connected = true;
-    if (!workflow->id)
+    r = wfe_sharing_find(&run->session, options->io_directory, WFE_SHARING_REMEMBERED, err);
+    if (r == 0 && !workflow->id)
         r = wfe_unique_name(run->own_id, err);
     struct wfe_services_options services = {
         .session = &run->session,

@@ -20,6 +20,7 @@
 #include "executor/network/network_files.h"
 #include "executor/run/result.h"
 #include "executor/service/service_probe.h"
+#include "executor/daemon/sharing.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/spec/spec.h"
 #include "executor/daemon/task.h"
@@ -137,10 +138,8 @@ cJSON *wfe_services_data(const struct wfe_service *services, size_t count)
 /* Regular files go where a daemon that only shares a directory sees them, too. */
 static int open_log(struct running *running, struct wfe_error *err)
 {
-    const char *shared = getenv("WFE_IO_DIR"), *temporary = getenv("TMPDIR");
-    const char *base = shared && *shared ? shared : temporary && *temporary ? temporary : "/tmp";
-    bool kept = running->session.local || base == shared;
-    if (!kept) {
+    const char *base = wfe_sharing_directory(wfe_sharing_io_directory());
+    if (!running->session.sees_directory) {
         running->log = strdup("");
         return running->log ? 0 : wfe_error_nomem(err);
     }
