@@ -5,6 +5,7 @@
 #include <cjson/cJSON.h>
 
 #include "executor/commands.h"
+#include "executor/daemon/sharing.h"
 #include "executor/spec/host.h"
 #include "executor/input/input_mount.h"
 #include "executor/network/network.h"
@@ -24,9 +25,18 @@ static void report_daemon(const struct wfe_session *session, cJSON *report)
     cJSON_AddStringToObject(report, "platform", platform);
     cJSON_AddStringToObject(report, "snapshotter", session->snapshotter);
     cJSON_AddStringToObject(report, "namespace", session->namespace_);
-    const char *io_directory = getenv("WFE_IO_DIR");
-    bool files = io_directory && *io_directory;
-    cJSON_AddStringToObject(report, "io", files ? "file" : session->local ? "fifo" : "none");
+    static const char *const kinds[] = {
+        [WFE_TASK_IO_FIFO] = "fifo",
+        [WFE_TASK_IO_FILE] = "file",
+        [WFE_TASK_IO_SNAPSHOT] = "snapshot",
+    };
+    const char *io_directory = wfe_sharing_io_directory();
+    cJSON_AddStringToObject(report, "shares",
+        session->local            ? "machine"
+        : session->sees_directory ? "directory"
+                                  : "nothing");
+    cJSON_AddStringToObject(report, "directory", wfe_sharing_directory(io_directory));
+    cJSON_AddStringToObject(report, "io", kinds[wfe_run_io_kind(session, io_directory)]);
 }
 
 /* What a step may ask of the daemon's machine, or why it can't have it. */
@@ -56,15 +66,19 @@ static int main_check(const struct wfe_globals *globals, const char *operand)
     cJSON_AddStringToObject(report, "address", wfe_run_daemon(&globals->daemon, NULL).address);
     struct wfe_session session;
     struct wfe_error err = WFE_ERROR_INIT;
-    int r = wfe_command_connect(globals, &session, &err);
+    bool connected = wfe_command_connect(globals, &session, &err) == 0;
+    int r = connected
+                ? wfe_sharing_find(&session, wfe_sharing_io_directory(), WFE_SHARING_TRIED, &err)
+                : -1;
     cJSON_AddBoolToObject(report, "ok", r == 0);
     if (r == 0) {
         report_daemon(&session, report);
         report_machine(&session, report);
-        wfe_session_done(&session);
     } else {
         cJSON_AddStringToObject(report, "error", err.message);
     }
+    if (connected)
+        wfe_session_done(&session);
     WFE_FREE char *store = wfe_store_default_path();
     if (store)
         cJSON_AddStringToObject(report, "store", store);

@@ -9,6 +9,7 @@
 
 #include "executor/commands.h"
 #include "executor/image/registry_hosts.h"
+#include "executor/daemon/sharing.h"
 #include "executor/run/run.h"
 #include "executor/step/workflow_file.h"
 #include "libcommon/cleanup.h"
@@ -259,7 +260,6 @@ static int run(const struct wfe_globals *globals, struct parsed *parsed, const c
     for (size_t i = 0; i < parsed->artifact_count; i++)
         bindings[i] = (struct wfe_artifact_binding){
             .name = parsed->artifacts[i].name, .source = parsed->artifacts[i].value};
-    const char *io_directory = getenv("WFE_IO_DIR");
     struct wfe_run_options options = {
         .daemon = globals->daemon,
         .store_path = parsed->store ? parsed->store : default_store,
@@ -271,7 +271,7 @@ static int run(const struct wfe_globals *globals, struct parsed *parsed, const c
         .inputs_as = parsed->inputs_as,
         .io_given = parsed->io_given,
         .io = parsed->io,
-        .io_directory = io_directory && *io_directory ? io_directory : NULL,
+        .io_directory = wfe_sharing_io_directory(),
     };
     options.daemon.observer = wfe_log_enabled(WFE_LOG_DEBUG) ? log_rpc : NULL;
     int exit_status = WFE_EXIT_FAILURE;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "executor/commands.h"
+#include "executor/daemon/sharing.h"
 #include "executor/run/run.h"
 #include "executor/service/services.h"
 #include "executor/step/workflow_file.h"
@@ -78,13 +79,16 @@ static int run(const struct wfe_globals *globals, const struct parsed *parsed, c
     struct wfe_session session;
     r = wfe_connect(&connect_options, &session, err);
     if (r == 0) {
+        if (up)
+            r = wfe_sharing_find(&session, wfe_sharing_io_directory(), WFE_SHARING_REMEMBERED, err);
         struct wfe_services_options options = {
             .session = &session,
             .services = workflow->services,
             .count = workflow->service_count,
             .workflow_id = parsed->workflow_id,
         };
-        r = up ? bring_up(&options, err) : wfe_services_remove(&options, err);
+        if (r == 0)
+            r = up ? bring_up(&options, err) : wfe_services_remove(&options, err);
         wfe_session_done(&session);
     }
     wfe_workflow_free(workflow);

@@ -22,6 +22,7 @@
 #include "executor/daemon/shim.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/daemon/task.h"
+#include "executor/daemon/task_io.h"
 #include "leases.pb-c.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
@@ -119,6 +120,9 @@ static bool is_lease_left_behind(const struct wfe_session *session, const Leases
 /* Of its output and of its mounted inputs. */
 static void remove_directories(const char *id)
 {
+    /* A lease may be called anything. */
+    if (strchr(id, '/'))
+        return;
     const char *const bases[] = {getenv("WFE_IO_DIR"), getenv("TMPDIR"), "/tmp"};
     for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
         WFE_FREE char *path = NULL;
@@ -153,6 +157,8 @@ static int reclaim_step(const struct wfe_session *session, const char *id, bool 
         r = wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
+    if (r == 0)
+        r = wfe_task_io_reclaim(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_lease_delete_all(session, id, UNDO_TIMEOUT_MS, err);
     return r;
@@ -236,6 +242,7 @@ static int reclaim_leases(const struct wfe_session *session, struct reclaiming *
             continue;
         }
         struct wfe_error failure = WFE_ERROR_INIT;
+        remove_directories(lease->id);
         int deleted = wfe_lease_delete(session, lease->id, true, UNDO_TIMEOUT_MS, &failure);
         count(&reclaiming->report, &reclaiming->report.leases, lease->id, deleted, &failure);
     }

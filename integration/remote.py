@@ -17,7 +17,6 @@ RemoteTest is an IntegrationTest whose daemon is such a one, behind a Unix socke
 import os
 import signal
 import subprocess
-import tempfile
 import time
 
 from forwards import TcpForward, UnixForward
@@ -33,10 +32,10 @@ address = "/run/containerd.sock"
 [plugins."io.containerd.internal.v1.opt"]
 path = "/var/lib/opt"
 """
-DISABLED = ["io.containerd." + name for name in (
+DISABLED = (
     "grpc.v1.cri", "cri.v1.images", "cri.v1.runtime", "nri.v1.nri", "internal.v1.restart",
     "snapshotter.v1.aufs", "snapshotter.v1.btrfs", "snapshotter.v1.devmapper",
-    "snapshotter.v1.zfs", "snapshotter.v1.blockfile", "snapshotter.v1.erofs")]
+    "snapshotter.v1.zfs", "snapshotter.v1.blockfile", "snapshotter.v1.erofs")
 
 # As process 1 of its namespace it reaps shims.
 START = r"""
@@ -75,12 +74,13 @@ wait $!
 
 
 class RemoteDaemon:
-    def __init__(self, directory, shared=()):
+    def __init__(self, directory, shared=(), disabled=()):
+        """disabled: further plugins that it does without."""
         self.root = os.path.join(directory, "root")
         os.makedirs(os.path.join(self.root, "etc"))
-        disabled = ", ".join(f'"{name}"' for name in DISABLED)
+        names = [f'"io.containerd.{name}"' for name in (*DISABLED, *disabled)]
         with open(os.path.join(self.root, "etc", "containerd.toml"), "w", encoding="ascii") as file:
-            file.write(CONFIG.format(disabled=disabled))
+            file.write(CONFIG.format(disabled=", ".join(names)))
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private",
              "--pid", "--fork", "--kill-child", "sh", "-c", START, "sh", self.root, *shared],
@@ -112,9 +112,13 @@ class RemoteDaemon:
         except OSError:
             return []
 
+    def pid(self):
+        """Of the first process of its namespaces, as nsenter wants it."""
+        return self.socket.split("/")[2]
+
     def path(self, path):
         """A path of its file system, as we can open it."""
-        return os.path.dirname(os.path.dirname(self.socket)) + path
+        return f"/proc/{self.pid()}/root{path}"
 
     def close(self):
         """The namespace's first process is killed with its parent, and all others with it."""
@@ -131,6 +135,15 @@ class RemoteSession(Session):
             cls._current = cls()
         return cls._current
 
+    def __init__(self):
+        self.remote = None
+        self._forwards = []
+        super().__init__()
+
+    def new_namespace(self):
+        """Cgroups are this machine's, so no other daemon's test may have the same."""
+        return super().new_namespace() + "-remote"
+
     def _start_daemon(self):
         self.remote = RemoteDaemon(os.path.join(self.scratch, "remote"))
         self.address = os.path.join(self.scratch, "containerd.sock")
@@ -141,7 +154,8 @@ class RemoteSession(Session):
     def close(self):
         for forward in self._forwards:
             forward.close()
-        self.remote.close()
+        if self.remote:
+            self.remote.close()
         super().close()
 
 

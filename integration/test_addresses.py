@@ -46,14 +46,6 @@ class Addresses(IntegrationTest):
         os.mkdir(path)
         return path
 
-    def test_a_remote_daemon_without_a_shared_directory_is_told_what_it_needs(self):
-        forward = TcpForward(self.session.ctr_address())
-        self.addCleanup(forward.close)
-        outcome = self.run_step({"image": IMAGE, "run": "true"},
-                                global_options=["--address", f"tcp://127.0.0.1:{forward.port}"])
-        self.assertEqual(outcome.status, 125)
-        self.assertIn("WFE_IO_DIR", outcome.result["error"]["message"])
-
     def test_a_long_step_over_tcp_has_no_deadline(self):
         forward = TcpForward(self.session.ctr_address())
         self.addCleanup(forward.close)

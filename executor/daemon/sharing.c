@@ -19,6 +19,12 @@
 
 #define LEASE_TIMEOUT_MS 30000
 
+const char *wfe_sharing_io_directory(void)
+{
+    const char *directory = getenv("WFE_IO_DIR");
+    return directory && *directory ? directory : NULL;
+}
+
 const char *wfe_sharing_directory(const char *io_directory)
 {
     const char *temporary = getenv("TMPDIR");
@@ -55,7 +61,7 @@ static int fill(struct proof *proof, struct wfe_error *err)
     return 0;
 }
 
-static int make_proof(const char *directory, struct proof *proof, struct wfe_error *err)
+static int name_proof(const char *directory, struct proof *proof, struct wfe_error *err)
 {
     int r = wfe_unique_name(proof->id, err);
     if (r == 0)
@@ -68,25 +74,17 @@ static int make_proof(const char *directory, struct proof *proof, struct wfe_err
         proof->seen = wfe_path_join(proof->directory, proof->nonce);
         proof->here = wfe_path_join(proof->directory, "here");
     }
-    if (!proof->seen || !proof->here)
-        return wfe_error_nomem(err);
-    return fill(proof, err);
-}
-
-static void proof_done(struct proof *proof)
-{
-    if (proof->fd >= 0)
-        close(proof->fd);
-    if (proof->directory)
-        wfe_remove_tree(proof->directory);
-    free(proof->directory);
-    free(proof->seen);
-    free(proof->here);
+    return proof->seen && proof->here ? 0 : wfe_error_nomem(err);
 }
 
 struct search {
     const char *name;
     bool found;
+};
+
+struct answer {
+    enum wfe_sharing sharing;
+    bool is_unsure; /* the daemon could not look, for reasons that may pass */
 };
 
 static int look_for(
@@ -100,10 +98,21 @@ static int look_for(
     return search->found;
 }
 
+/* The daemon's words for a directory that can't be mounted there, now or later. */
+static bool is_absence(const char *message)
+{
+    static const char *const words[] = {"no such file or directory", "not a directory",
+        "invalid argument", "permission denied", "too many levels of symbolic links"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strstr(message, words[i]))
+            return true;
+    return false;
+}
+
 /* Whether the daemon finds the nonce in what it sees at path. Only a daemon that is gone is an
- * error: others have seen that it isn't there. */
+ * error. */
 static int shows(const struct wfe_session *session, const struct proof *proof, const char *path,
-    bool *ret, struct wfe_error *err)
+    bool *ret, struct answer *answer, struct wfe_error *err)
 {
     struct wfe_error failure = WFE_ERROR_INIT;
     struct search search = {.name = proof->nonce};
@@ -121,28 +130,35 @@ static int shows(const struct wfe_session *session, const struct proof *proof, c
             *err = failure;
         return r;
     }
-    if (r < 0)
+    if (r < 0) {
+        answer->is_unsure |= !is_absence(failure.message);
         wfe_log(WFE_LOG_DEBUG, "connect", "the daemon does not see %s: %s", path, failure.message);
+    }
     *ret = search.found;
     return 0;
 }
 
-static int try_under_lease(struct wfe_session *session, const struct proof *proof,
-    enum wfe_sharing *ret, struct wfe_error *err)
+static int try_under_lease(const struct wfe_session *session, struct proof *proof,
+    struct answer *answer, struct wfe_error *err)
 {
-    bool shown;
-    int r = shows(session, proof, proof->here, &shown, err);
-    enum wfe_sharing sharing = WFE_SHARES_MACHINE;
-    if (r == 0 && !shown) {
-        r = shows(session, proof, proof->seen, &shown, err);
-        sharing = shown ? WFE_SHARES_DIRECTORY : WFE_SHARES_NOTHING;
+    struct wfe_error failure = WFE_ERROR_INIT;
+    bool shown = false;
+    if (fill(proof, &failure) < 0) {
+        wfe_log(WFE_LOG_WARN, "connect", "nothing is shared with the daemon: %s", failure.message);
+        *answer = (struct answer){.sharing = WFE_SHARES_NOTHING, .is_unsure = true};
+        return 0;
     }
-    if (r == 0)
-        *ret = sharing;
+    answer->sharing = WFE_SHARES_MACHINE;
+    int r = shows(session, proof, proof->here, &shown, answer, err);
+    if (r == 0 && !shown) {
+        r = shows(session, proof, proof->seen, &shown, answer, err);
+        answer->sharing = shown ? WFE_SHARES_DIRECTORY : WFE_SHARES_NOTHING;
+    }
     return r;
 }
 
-static int try_proof(struct wfe_session *session, const struct proof *proof, enum wfe_sharing *ret,
+/* The lease comes first: by it others find the directory of one who was killed. */
+static int try_proof(const struct wfe_session *session, struct proof *proof, struct answer *answer,
     struct wfe_error *err)
 {
     WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
@@ -153,36 +169,35 @@ static int try_proof(struct wfe_session *session, const struct proof *proof, enu
     struct wfe_session leased = *session;
     leased.lease = proof->id;
     if (r == 0)
-        r = try_under_lease(&leased, proof, ret, err);
+        r = try_under_lease(&leased, proof, answer, err);
+    if (proof->fd >= 0)
+        close(wfe_steal_fd(&proof->fd));
+    wfe_remove_tree(proof->directory);
     struct wfe_error failure = WFE_ERROR_INIT;
     if (wfe_lease_delete(session, proof->id, false, LEASE_TIMEOUT_MS, &failure) < 0)
         wfe_log(WFE_LOG_WARN, "connect", "a lease is left behind for now: %s", failure.message);
     return r;
 }
 
-static int try_sharing(struct wfe_session *session, const char *directory, enum wfe_sharing *ret,
-    struct wfe_error *err)
+static int try_sharing(const struct wfe_session *session, const char *directory,
+    struct answer *answer, struct wfe_error *err)
 {
     struct proof proof = {.fd = -1};
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = make_proof(directory, &proof, &failure);
-    if (r == 0) {
-        r = try_proof(session, &proof, ret, err);
-    } else if (failure.kind == WFE_ERROR_SYSTEM) {
-        wfe_log(WFE_LOG_WARN, "connect", "nothing is shared with the daemon: %s", failure.message);
-        *ret = WFE_SHARES_NOTHING;
-        r = 0;
-    } else if (err) {
-        *err = failure;
-    }
-    proof_done(&proof);
+    int r = name_proof(directory, &proof, err);
+    if (r == 0)
+        r = try_proof(session, &proof, answer, err);
+    free(proof.directory);
+    free(proof.seen);
+    free(proof.here);
     return r;
 }
 
 static bool is_to_be_remembered(
-    const struct wfe_session *session, const char *io_directory, enum wfe_sharing sharing)
+    const struct wfe_session *session, const char *io_directory, const struct answer *answer)
 {
-    switch (sharing) {
+    if (answer->is_unsure)
+        return false;
+    switch (answer->sharing) {
     case WFE_SHARES_MACHINE:
         return session->target.kind == WFE_ADDRESS_UNIX;
     case WFE_SHARES_DIRECTORY:
@@ -197,24 +212,24 @@ int wfe_sharing_find(struct wfe_session *session, const char *io_directory,
     enum wfe_sharing_memory memory, struct wfe_error *err)
 {
     const char *directory = wfe_sharing_directory(io_directory);
-    enum wfe_sharing sharing;
-    bool known =
-        memory == WFE_SHARING_REMEMBERED && wfe_sharing_recall(session, directory, &sharing) == 0;
+    struct answer answer = {.sharing = WFE_SHARES_NOTHING};
+    bool known = memory == WFE_SHARING_REMEMBERED &&
+                 wfe_sharing_recall(session, directory, &answer.sharing) == 0;
     if (!known) {
-        int r = try_sharing(session, directory, &sharing, err);
+        int r = try_sharing(session, directory, &answer, err);
         if (r < 0) {
             wfe_error_prefix(err, "what the daemon shares with this machine");
             return r;
         }
-        if (is_to_be_remembered(session, io_directory, sharing))
-            wfe_sharing_remember(session, directory, sharing);
+        if (is_to_be_remembered(session, io_directory, &answer))
+            wfe_sharing_remember(session, directory, answer.sharing);
         else
             wfe_sharing_forget(session);
     }
-    session->local = sharing == WFE_SHARES_MACHINE;
-    session->sees_directory = sharing != WFE_SHARES_NOTHING;
+    session->local = answer.sharing == WFE_SHARES_MACHINE;
+    session->sees_directory = answer.sharing != WFE_SHARES_NOTHING;
     static const char *const names[] = {"nothing", "the directory", "this machine"};
-    wfe_log(WFE_LOG_DEBUG, "connect", "the daemon shares %s with us (%s)", names[sharing],
+    wfe_log(WFE_LOG_DEBUG, "connect", "the daemon shares %s with us (%s)", names[answer.sharing],
         known ? "remembered" : "tried");
     return 0;
 }

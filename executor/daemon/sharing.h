@@ -32,8 +32,8 @@ enum wfe_sharing_memory {
 };
 
 /*
- * Sets local and sees_directory of a connected session. io_directory is $WFE_IO_DIR, NULL without
- * one: then $TMPDIR or /tmp. A directory that we can't write to is not shared. Errors:
+ * Sets local and sees_directory of a connected session. The directory is that of
+ * wfe_sharing_directory(io_directory). A directory that we can't write to is not shared. Errors:
  * WFE_ERROR_CONTAINERD (the daemon went away), WFE_ERROR_CANCELLED, WFE_ERROR_SYSTEM,
  * WFE_ERROR_INTERNAL.
  */
@@ -42,6 +42,9 @@ int wfe_sharing_find(struct wfe_session *session, const char *io_directory,
 
 /* What is remembered of the daemon has turned out to be wrong. */
 void wfe_sharing_forget(const struct wfe_session *session);
+
+/* $WFE_IO_DIR; NULL when it is not set. A view. */
+const char *wfe_sharing_io_directory(void);
 
 /* The directory of temporary files that a daemon may share: io_directory, $TMPDIR, /tmp. A view. */
 const char *wfe_sharing_directory(const char *io_directory);

@@ -427,6 +427,14 @@ int wfe_task_io_remove(struct wfe_task_io *io, int64_t timeout_ms, struct wfe_er
     return wfe_volume_remove(&io->session, &io->volume, timeout_ms, err);
 }
 
+int wfe_task_io_reclaim(const struct wfe_session *session, const char *container_id,
+    int64_t timeout_ms, struct wfe_error *err)
+{
+    struct wfe_volume volume = {0};
+    wfe_task_io_key(container_id, volume.key);
+    return wfe_volume_remove(session, &volume, timeout_ms, err);
+}
+
 static struct wfe_stream_output view(const struct stream *stream)
 {
     return (struct wfe_stream_output){

@@ -84,6 +84,11 @@ int wfe_task_io_remove(struct wfe_task_io *io, int64_t timeout_ms, struct wfe_er
 #define WFE_TASK_IO_KEY_MAX WFE_VOLUME_KEY_MAX
 void wfe_task_io_key(const char *container_id, char key[static WFE_TASK_IO_KEY_MAX]);
 
+/* Remove the volume that a dead executor has left for the container; none is success. Errors: as
+ * wfe_volume_remove(). */
+int wfe_task_io_reclaim(const struct wfe_session *session, const char *container_id,
+    int64_t timeout_ms, struct wfe_error *err);
+
 /*
  * Drained, when that was not done: what the task has said. The caller deletes ret->directives.
  * Errors: what went wrong while reading or writing raw files; ret is filled in all the same, so

@@ -63,12 +63,11 @@ static int take_directory(const struct wfe_session *session,
     const Types__Mount *mount = prepared->n_mounts == 1 ? prepared->mounts[0] : NULL;
     if (!mount || strcmp(mount->type, "bind") != 0 || mount->source[0] != '/')
         return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
-            "the daemon has no directory for a step's output: its snapshotter '%s' answers with "
-            "%s%s "
-            "where a bind mount is needed, and there is no snapshotter '" WFE_NATIVE_SNAPSHOTTER
-            "'",
+            "snapshotter '%s' answers with %s%s, which is no directory of the daemon's, and there "
+            "is "
+            "no snapshotter '%s'",
             session->snapshotter, mount ? "a mount of type " : "several mounts",
-            mount ? mount->type : "");
+            mount ? mount->type : "", WFE_NATIVE_SNAPSHOTTER);
     char *directory = strdup(mount->source);
     if (!directory)
         return wfe_error_nomem(err);

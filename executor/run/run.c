@@ -2,7 +2,9 @@
 #include "executor/run/run.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "executor/daemon/sharing.h"
 #include "executor/run/run_parts.h"
 #include "executor/service/run_services.h"
 #include "executor/service/service_data.h"
@@ -39,8 +41,15 @@ struct wfe_connect_options wfe_run_daemon(
     return options;
 }
 
+/* Whether a task could not be made since its daemon does not see the files for its output. */
+static bool lacks_files(const struct step_run *run, const struct wfe_error *err)
+{
+    return run->task_made && !run->ended && run->io_kind == WFE_TASK_IO_FILE &&
+           !run->options->io_given && strstr(err->message, wfe_task_io_stdout(run->io));
+}
+
 /* One try. ret_data: the step's output, NULL when its task never ran. *ret_again: the inputs could
- * not be mounted, so they have to be layers. */
+ * not be mounted, so they have to be layers; or the daemon shares less than was remembered. */
 static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome *outcome,
     cJSON **ret_data, bool *ret_again)
 {
@@ -49,7 +58,10 @@ static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome
         outcome->kind = wfe_step_run_judge_failure(run, &outcome->error);
     if (r < 0 && run->mount && run->task_made && !run->ended)
         run->mount_fails = wfe_input_mount_is_unseen(run->mount, &outcome->error);
-    *ret_again = run->mount_fails;
+    run->io_unseen = r < 0 && lacks_files(run, &outcome->error);
+    if (run->io_unseen)
+        wfe_sharing_forget(&run->session);
+    *ret_again = run->mount_fails || run->io_unseen;
     if (run->mount && run->ended) {
         run->mount_broke = wfe_input_mount_check(run->mount, &run->mount_error) < 0;
         wfe_input_mount_stop(run->mount);
@@ -88,11 +100,18 @@ static void run_step(const struct wfe_workflow *workflow, const struct wfe_step 
     bool again;
     try_step(&run, data, &outcome, ret_data, &again);
     if (again) {
-        wfe_log(WFE_LOG_WARN, "inputs", "they can't be mounted and are applied as layers: %s",
-            outcome.error.kind != WFE_ERROR_NONE ? outcome.error.message
-                                                 : "a target is no plain directory of the image");
+        bool mount_fails = run.mount_fails;
+        const char *reason = outcome.error.kind != WFE_ERROR_NONE
+                                 ? outcome.error.message
+                                 : "a target is no plain directory of the image";
+        if (mount_fails)
+            wfe_log(WFE_LOG_WARN, "inputs", "they can't be mounted and are applied as layers: %s",
+                reason);
+        else
+            wfe_log(WFE_LOG_INFO, "output", "the daemon's sharing has changed: %s", reason);
         run = start;
-        run.inputs_as = WFE_INPUTS_LAYER;
+        if (mount_fails)
+            run.inputs_as = WFE_INPUTS_LAYER;
         outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_DONE};
         try_step(&run, data, &outcome, ret_data, &again);
     }

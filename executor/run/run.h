@@ -11,6 +11,7 @@
 
 #include <cjson/cJSON.h>
 
+#include "executor/daemon/connect.h"
 #include "executor/input/artifacts.h"
 #include "executor/run/progress.h"
 #include "executor/run/result.h"
@@ -26,7 +27,7 @@ struct wfe_run_options {
     const char *raw_directory;   /* NULL: none */
     const char *hosts_directory; /* see executor/image/registry.h */
     unsigned max_downloads;      /* see executor/image/pull.h */
-    bool io_given;               /* else: files when io_directory is set, FIFOs otherwise */
+    bool io_given;               /* else: wfe_run_io_kind() */
     enum wfe_task_io_kind io;
     const char *io_directory; /* $WFE_IO_DIR, or NULL */
     enum wfe_inputs_kind inputs_as;
@@ -42,6 +43,11 @@ struct wfe_run_options {
  */
 void wfe_run(struct wfe_workflow *workflow, const struct wfe_run_options *options,
     struct wfe_outcome *ret, cJSON **ret_output_data);
+
+/* The way that output takes by default, of a session whose sharing is known: files in io_directory
+ * where there is one and the daemon sees it, FIFOs on this machine, files in a directory that is
+ * shared all the same, else a volume. */
+enum wfe_task_io_kind wfe_run_io_kind(const struct wfe_session *session, const char *io_directory);
 
 /* Where a step's daemon is. Its address: the given one, the step's (config may be NULL),
  * $WFE_CONTAINERD_ADDR, $CONTAINERD_ADDRESS, containerd's default. Its TLS files: those given, else

@@ -41,6 +41,7 @@ struct step_run {
     cJSON *spec;
     enum wfe_task_io_kind io_kind;
     struct wfe_task_io *io;
+    bool io_unseen; /* what was remembered of the daemon's sharing is not so */
     struct wfe_task_end end;
     bool ended;       /* `end` is valid: the task ran */
     cJSON *artifacts; /* references to its outputs; NULL: none */

@@ -139,6 +139,13 @@ static int check_io(const struct step_run *run, struct wfe_error *err)
     return 0;
 }
 
+enum wfe_task_io_kind wfe_run_io_kind(const struct wfe_session *session, const char *io_directory)
+{
+    if (!session->sees_directory)
+        return WFE_TASK_IO_SNAPSHOT;
+    return session->local && !io_directory ? WFE_TASK_IO_FIFO : WFE_TASK_IO_FILE;
+}
+
 /* Which way the output takes. */
 static int choose_io(struct step_run *run, struct wfe_error *err)
 {
@@ -150,12 +157,7 @@ static int choose_io(struct step_run *run, struct wfe_error *err)
     if (options->io_directory && !session->sees_directory)
         wfe_log(WFE_LOG_WARN, "output", "the daemon does not see WFE_IO_DIR, %s",
             options->io_directory);
-    if (!session->sees_directory)
-        run->io_kind = WFE_TASK_IO_SNAPSHOT;
-    else if (session->local && !options->io_directory)
-        run->io_kind = WFE_TASK_IO_FIFO;
-    else
-        run->io_kind = WFE_TASK_IO_FILE;
+    run->io_kind = wfe_run_io_kind(session, options->io_directory);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "executor/daemon/connect.h"
 #include "executor/service/service_data.h"
+#include "executor/daemon/sharing.h"
 #include "executor/service/services.h"
 #include "libcommon/cleanup.h"
 
@@ -40,11 +41,12 @@ static int bring_up(struct wfe_run_services *run, const struct wfe_workflow *wor
     if (r < 0)
         return r;
     run->connected = true;
+    r = wfe_sharing_find(&run->session, options->io_directory, WFE_SHARING_REMEMBERED, err);
     /* Those that are on a bridge already are joined. */
     const char *workflow_id = wfe_service_data_workflow(workflow->data);
     if (!workflow_id)
         workflow_id = workflow->id;
-    if (!workflow_id)
+    if (r == 0 && !workflow_id)
         r = wfe_unique_name(run->own_id, err);
     struct wfe_services_options services = {
         .session = &run->session,

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "executor/daemon/sharing.h"
 #include "executor/run/result.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
@@ -27,25 +28,16 @@
 #define STDERR_FD 4
 #define READY_FD 5
 
-static const char *shared_directory(void)
-{
-    const char *shared = getenv("WFE_IO_DIR");
-    return shared && *shared ? shared : NULL;
-}
-
 int wfe_service_log_directory(
     const struct wfe_session *session, const char *id, char **ret, struct wfe_error *err)
 {
-    const char *base = shared_directory();
-    if (!base && !session->local) {
+    if (!session->sees_directory) {
         *ret = NULL;
         return 0;
     }
-    const char *temporary = getenv("TMPDIR");
-    if (!base)
-        base = temporary && *temporary ? temporary : "/tmp";
     char *directory;
-    if (asprintf(&directory, "%s/wfe-io-%s", base, id) < 0)
+    if (asprintf(
+            &directory, "%s/wfe-io-%s", wfe_sharing_directory(wfe_sharing_io_directory()), id) < 0)
         return wfe_error_nomem(err);
     *ret = directory;
     return 0;
@@ -86,7 +78,8 @@ static int make_uri(const char *log, char **ret, struct wfe_error *err)
 }
 
 /* The name can be guessed, so what somebody else has put there is not written to. */
-int wfe_service_log_open(const char *directory, char **ret_stdio, struct wfe_error *err)
+int wfe_service_log_open(const struct wfe_session *session, const char *directory, char **ret_stdio,
+    struct wfe_error *err)
 {
     if (!directory) {
         *ret_stdio = strdup("");
@@ -101,7 +94,7 @@ int wfe_service_log_open(const char *directory, char **ret_stdio, struct wfe_err
     WFE_CLOSE int fd = open(log, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return wfe_error_system(err, errno, "make %s", log);
-    if (!shared_directory())
+    if (session->local)
         return make_uri(log, ret_stdio, err);
     *ret_stdio = wfe_steal(&log);
     return 0;

@@ -11,7 +11,7 @@
  * log.1 before it goes: the last WFE_SERVICE_LOG_MAX_BYTES are always there, and never more than
  * twice of them.
  *
- * Where the daemon only shares a directory ($WFE_IO_DIR), this program may not be there, and the
+ * Where the daemon shares a directory and nothing else, this program may not be there, and the
  * shim writes to the file, which has no bound.
  */
 
@@ -28,7 +28,8 @@ int wfe_service_log_directory(
 
 /* Make the directory, and say what a task's stdout and stderr have to be (allocated); "" for no
  * directory. Errors: WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL. */
-int wfe_service_log_open(const char *directory, char **ret_stdio, struct wfe_error *err);
+int wfe_service_log_open(const struct wfe_session *session, const char *directory, char **ret_stdio,
+    struct wfe_error *err);
 
 /* The last lines; "" when there are none. The task has been deleted: all is written by then.
  * Allocated, NULL when memory ran out. */

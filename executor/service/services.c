@@ -21,6 +21,7 @@
 #include "executor/service/service_data.h"
 #include "executor/service/service_log.h"
 #include "executor/service/service_probe.h"
+#include "executor/daemon/sharing.h"
 #include "executor/daemon/snapshot.h"
 #include "executor/spec/spec.h"
 #include "executor/daemon/task.h"
@@ -270,7 +271,7 @@ static int start_service(struct running *running, const struct wfe_services_opti
     if (r == 0)
         r = wfe_service_log_directory(&running->session, running->id, &running->directory, err);
     if (r == 0)
-        r = wfe_service_log_open(running->directory, &running->stdio, err);
+        r = wfe_service_log_open(&running->session, running->directory, &running->stdio, err);
     if (r == 0)
         r = create_container(running, options, image->name, err);
     if (r == 0) {

@@ -22,7 +22,8 @@
 #include "executor/step/step.h"
 
 struct wfe_services_options {
-    const struct wfe_session *session; /* outlives the services */
+    const struct wfe_session
+        *session; /* outlives the services; wfe_sharing_find() has been called */
     const struct wfe_service *services;
     size_t count;
     const char *workflow_id;
