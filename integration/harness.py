@@ -13,6 +13,7 @@ import atexit
 import collections
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,12 @@ class Session:
     def daemon_pid(self):
         with open(os.path.join(self.daemon_dir, "containerd.pid"), encoding="ascii") as file:
             return int(file.read())
+
+    def daemon_version(self):
+        """Without what Debian adds to it: "1.6.20"."""
+        answer = subprocess.run(["ctr", "--address", self.ctr_address(), "version"], check=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        return re.search(r"Server:\s+Version:\s+v?([0-9.]+)", answer.stdout)[1]
 
     def start_daemon_again(self):
         """After it was killed, with all that it had."""
