@@ -24,6 +24,7 @@ static void report_daemon(const struct wfe_session *session, cJSON *report)
     cJSON_AddStringToObject(report, "platform", platform);
     cJSON_AddStringToObject(report, "snapshotter", session->snapshotter);
     cJSON_AddStringToObject(report, "namespace", session->namespace_);
+    cJSON_AddBoolToObject(report, "transfer", session->transfers);
     const char *io_directory = getenv("WFE_IO_DIR");
     bool files = io_directory && *io_directory;
     cJSON_AddStringToObject(report, "io", files ? "file" : session->local ? "fifo" : "none");

@@ -21,6 +21,7 @@ struct wfe_session {
     struct wfe_rpc *rpc;
     char *address;    /* as the user gave it */
     bool local;       /* a Unix socket: the daemon may share our file system */
+    bool transfers;   /* the daemon pulls images itself: it has the Transfer service */
     char version[64]; /* the daemon's, for people */
     struct wfe_platform platform;
     const char *namespace_; /* borrowed from the options */
@@ -47,14 +48,15 @@ int wfe_connect_target(
     const char *address, char **ret_target, bool *ret_local, struct wfe_error *err);
 
 /*
- * Connect, and ask the daemon for its version and the snapshotter's platform. Errors:
- * WFE_ERROR_INPUT (address; ENOENT: "containerd socket not found: PATH"), WFE_ERROR_CONTAINERD
+ * Connect, and ask the daemon for its version, its snapshotters and whether it pulls images.
+ * Errors: WFE_ERROR_INPUT (address; ENOENT: "containerd socket not found: PATH"),
+ * WFE_ERROR_CONTAINERD
  * ("failed to connect to containerd at ADDRESS: …"), WFE_ERROR_CANCELLED.
  */
 int wfe_connect(
     const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);
 /* The same in two halves: after the first the connection stands and the questions are on their way,
- * so that others can go out before their answers are awaited. version and platform are set by the
+ * so that others can go out before their answers are awaited. What they tell is set by the
  * second; when it fails, wfe_session_done() is still the caller's. */
 int wfe_connect_start(
     const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);
