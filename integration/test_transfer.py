@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+import unittest
 
 from harness import IMAGE, Session
 from registry import TokenServer, add_image, finish_layout, make_certificates, start_layout
@@ -35,16 +36,12 @@ class TransferTest(PullTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        cls.has_transfer = cls.session.has_plugin("io.containerd.transfer.v1")
-        cls.tls = cls.has_transfer and cls.session.daemon_version().startswith("1.")
+        if not cls.session.has_plugin("io.containerd.transfer.v1"):
+            raise unittest.SkipTest("this containerd has no Transfer service")
+        cls.tls = cls.session.daemon_version().startswith("1.")
         if cls.tls:
             cls.session = TrustingSession()
             cls.addClassCleanup(cls.session.close)
-
-    def setUp(self):
-        if not self.has_transfer:
-            self.skipTest("this containerd has no Transfer service")
-        super().setUp()
 
     def start_registry(self, name, **options):
         if self.tls:
@@ -197,7 +194,7 @@ class Images(TransferTest):
 
     def test_a_pull_that_is_stopped_leaves_nothing(self):
         if self.tls:
-            self.skipTest("the proxy that hangs has no TLS")
+            self.skipTest("the proxy that hangs does not speak TLS")
         # What another namespace has got is not fetched again.
         self.push_layers("team/new:1", [({"bin/sh": busybox(), "new": self.namespace}, "gzip")])
         reached = threading.Event()
@@ -271,10 +268,11 @@ class WithoutTransfer(PullTest):
 
     transfer = "auto"
 
-    def setUp(self):
-        if self.session.has_plugin("io.containerd.transfer.v1"):
-            self.skipTest("this containerd has the Transfer service")
-        super().setUp()
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        if cls.session.has_plugin("io.containerd.transfer.v1"):
+            raise unittest.SkipTest("this containerd has the Transfer service")
 
     def test_our_own_client_pulls(self):
         name = self.push_busybox()
