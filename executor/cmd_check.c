@@ -25,6 +25,7 @@ static void report_daemon(const struct wfe_session *session, cJSON *report)
     cJSON_AddStringToObject(report, "platform", platform);
     cJSON_AddStringToObject(report, "snapshotter", session->snapshotter);
     cJSON_AddStringToObject(report, "namespace", session->namespace_);
+    cJSON_AddBoolToObject(report, "transfer", session->transfers);
     static const char *const kinds[] = {
         [WFE_TASK_IO_FIFO] = "fifo",
         [WFE_TASK_IO_FILE] = "file",

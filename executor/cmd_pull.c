@@ -7,6 +7,7 @@
 #include "executor/commands.h"
 #include "executor/image/import.h"
 #include "executor/daemon/lease.h"
+#include "executor/daemon/sharing.h"
 #include "executor/run/progress.h"
 #include "executor/image/pull.h"
 #include "executor/image/registry_hosts.h"
@@ -171,6 +172,8 @@ static int main_pull(const struct wfe_globals *globals, const char *source)
     int r = 0;
     if (!given.quiet && (r = wfe_progress_new(given.progress, &progress)) < 0)
         wfe_error_system(&err, -r, "progress display");
+    if (r == 0 && session.transfers)
+        r = wfe_sharing_find(&session, wfe_sharing_io_directory(), WFE_SHARING_REMEMBERED, &err);
     if (r == 0)
         r = bring_in(&session, source, progress, &pulled, &err);
     wfe_progress_free(progress);

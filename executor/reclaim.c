@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "containers.pb-c.h"
+#include "executor/daemon/cgroup.h"
 #include "executor/daemon/container.h"
 #include "executor/input/input_mount.h"
 #include "executor/daemon/labels.h"
@@ -146,6 +147,7 @@ static int reclaim_step(const struct wfe_session *session, const char *id, bool 
         if (!is_settled)
             return -EBUSY;
         wfe_shim_end(session->namespace_, id);
+        wfe_cgroup_end(session->namespace_, id);
     }
     /* Before the record by which they are found, since this executor may be killed as well. */
     if (r == 0)

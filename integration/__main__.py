@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Runs the integration tests, the files spread over a few processes that share one daemon.
 
-    python3 integration [-k PATTERN] [--build DIR] [--jobs N] [FILE...]
+    python3 integration [-k PATTERN] [--build DIR] [--containerd SUITE] [--jobs N] [FILE...]
 """
 
 import argparse
@@ -92,11 +92,23 @@ def run_file_apart(name, patterns, environment):
     return json.loads(text), f"{output.rstrip()}\n[{name}: {elapsed:.1f} s]\n"
 
 
+def use_containerd_of(suite):
+    """Daemon, shim and ctr are those of a release of Debian from here on."""
+    found = subprocess.run([os.path.join(os.path.dirname(HERE), "scripts", "containerd-from"),
+                            suite], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                           check=False)
+    if found.returncode != 0:
+        sys.exit(found.returncode)
+    os.environ["PATH"] = found.stdout.strip() + os.pathsep + os.environ["PATH"]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-k", action="append", default=[], dest="patterns", metavar="PATTERN",
                         help="only tests whose name holds PATTERN")
     parser.add_argument("--build", metavar="DIR", help="the build folder with the programs")
+    parser.add_argument("--containerd", metavar="SUITE",
+                        help="with the containerd of another release of Debian: trixie, sid")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 4), metavar="N")
     parser.add_argument("--summary", metavar="FILE", help="write the tests' names by their end")
     parser.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
@@ -111,15 +123,19 @@ def main():
     if arguments.worker:
         run_file(arguments.worker, arguments.patterns)
         return
+    if arguments.containerd:
+        use_containerd_of(arguments.containerd)
 
     files = arguments.files or sorted(glob.glob(os.path.join(HERE, "test_*.py")))
     names = [os.path.splitext(os.path.basename(path))[0] for path in files]
     names.sort(key=lambda name: SLOW.index(name) if name in SLOW else len(SLOW))
     from harness import Session
     session = Session.get()
+    version = session.daemon_version()
+    print(f"containerd {version}", flush=True)
     environment = {**os.environ, "WFE_CONTAINERD_ADDR": session.address,
                    "WFE_BUILD_DIR": session.build_dir, "PYTHONDONTWRITEBYTECODE": "1"}
-    total = {"passed": [], "failed": [], "skipped": {}}
+    total = {"containerd": version, "passed": [], "failed": [], "skipped": {}}
     with concurrent.futures.ThreadPoolExecutor(max(arguments.jobs, 1)) as pool:
         running = [pool.submit(run_file_apart, name, arguments.patterns, environment)
                    for name in names]

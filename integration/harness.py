@@ -13,6 +13,7 @@ import atexit
 import collections
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,7 @@ class Session:
     """What all tests of one run share: programs, daemon, image."""
 
     _current = None
+    daemon_environment = {}  # besides this process's
 
     @classmethod
     def get(cls):
@@ -77,11 +79,25 @@ class Session:
 
     def _containerd_dev(self, command):
         subprocess.run([repository_file("scripts", "containerd-dev"), "--dir", self.daemon_dir,
-                        command], check=True, stdin=subprocess.DEVNULL)
+                        command], check=True, stdin=subprocess.DEVNULL,
+                       env={**os.environ, **self.daemon_environment})
 
     def daemon_pid(self):
         with open(os.path.join(self.daemon_dir, "containerd.pid"), encoding="ascii") as file:
             return int(file.read())
+
+    def daemon_version(self):
+        """Without what Debian adds to it: "1.6.20"."""
+        answer = subprocess.run(["ctr", "--address", self.ctr_address(), "version"], check=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        return re.search(r"Server:\s+Version:\s+v?([0-9.]+)", answer.stdout)[1]
+
+    def has_plugin(self, plugin_type):
+        listed = subprocess.run(["ctr", "--address", self.ctr_address(), "plugins", "list",
+                                 f"type=={plugin_type}"], check=True, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, text=True)
+        return any(line.split()[:1] == [plugin_type] and line.split()[-1] == "ok"
+                   for line in listed.stdout.splitlines())
 
     def start_daemon_again(self):
         """After it was killed, with all that it had."""

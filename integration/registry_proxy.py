@@ -32,10 +32,12 @@ class Proxy:
                 pass
 
             def answer(self, status, headers=(), body=b""):
+                """A HEAD's Content-Length, of what it does not send, is among the headers."""
                 self.send_response(status)
                 for name, value in dict(headers).items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
+                if self.command != "HEAD" or "Content-Length" not in dict(headers):
+                    self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
                 return True
@@ -59,8 +61,11 @@ class Proxy:
         response = connection.getresponse()
         body = response.read()
         connection.close()
+        dropped = ["transfer-encoding", "connection"]
+        if handler.command != "HEAD":
+            dropped.append("content-length")
         kept = {name: value for name, value in response.getheaders()
-                if name.lower() not in ("content-length", "transfer-encoding", "connection")}
+                if name.lower() not in dropped}
         return response.status, kept, body
 
     def forward(self, handler):

@@ -80,10 +80,15 @@ class Processes(OwnDaemon):
             time.sleep(0.02)
 
     def test_a_step_goes_on_while_the_daemon_restarts(self):
-        process = self.start_begun(SLOW_STEP)
+        folder = self.path("folder")
+        os.mkdir(folder)
+        process = self.start_begun({
+            "image": IMAGE, "volumes": [{"source": folder, "target": "/folder"}],
+            "run": "echo begun; until [ -e /folder/go ]; do sleep 0.1; done; echo ended; exit 3"})
         for _ in range(2):
             self.kill_daemon()
             self.session.start_daemon_again()
+        self.write("folder/go", "")
         stdout, stderr = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 3, stderr)
         self.assertIn(rb"begun\nended", stdout)
@@ -95,8 +100,13 @@ class Processes(OwnDaemon):
         self.assert_gone(init)
         self.session.start_daemon_again()
         stdout, stderr = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, 3, stderr)
-        self.assertIn(rb"begun\nended", stdout)
+        self.assertIn(b"ended\n", stderr)
+        # Daemons from 1.7 on forget how it ended.
+        if process.returncode == 125:
+            self.assertIn(b"the step ended while the daemon was away, and how is not known", stdout)
+        else:
+            self.assertEqual(process.returncode, 3, stderr)
+            self.assertIn(rb"begun\nended", stdout)
 
     def test_a_service_is_watched_over_while_the_daemon_restarts(self):
         port = free_port()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Images from a registry: what `pull` brings in, and that containerd takes it for its own."""
+"""Images from a registry by our own client: what `pull` brings in, and that containerd takes it for
+its own. How the daemon pulls them itself: test_transfer.py."""
 
 import base64
 import json
@@ -26,9 +27,11 @@ class PullTest(IntegrationTest):
     """A registry without authentication, over plain HTTP, with a proxy before it."""
 
     registry_options = {}
+    transfer = "never"
 
     def setUp(self):
         super().setUp()
+        self.environment["WFE_TRANSFER"] = self.transfer
         self.registry = self.start_registry("registry", **self.registry_options)
         self.proxy = self.start_proxy(self.registry)
         for image in self.ctr("images", "list", "--quiet").split():

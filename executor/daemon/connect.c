@@ -16,6 +16,9 @@
 #include "version.pb-c.h"
 
 #define DEFAULT_SNAPSHOTTER "overlayfs"
+#define SNAPSHOTTER_TYPE "io.containerd.snapshotter.v1"
+#define TRANSFER_TYPE "io.containerd.transfer.v1"
+#define STREAMING_TYPE "io.containerd.streaming.v1"
 
 static int check_socket(const char *path, struct stat *ret, struct wfe_error *err)
 {
@@ -43,6 +46,8 @@ static int read_platform(
     WFE_BUFFER struct wfe_buffer names = WFE_BUFFER_INIT(256);
     for (size_t i = 0; i < reply->n_plugins; i++) {
         const Introspection__Plugin *plugin = reply->plugins[i];
+        if (strcmp(plugin->type, SNAPSHOTTER_TYPE) != 0)
+            continue;
         if (strcmp(plugin->id, session->snapshotter) != 0) {
             if (!plugin->init_err)
                 wfe_buffer_printf(&names, "%s%s", names.length > 0 ? ", " : "", plugin->id);
@@ -66,6 +71,14 @@ static int read_platform(
         names.length > 0 ? names.data : "none");
 }
 
+static bool has_plugin(const Introspection__PluginsResponse *reply, const char *type)
+{
+    for (size_t i = 0; i < reply->n_plugins; i++)
+        if (strcmp(reply->plugins[i]->type, type) == 0 && !reply->plugins[i]->init_err)
+            return true;
+    return false;
+}
+
 /* All questions go out before any answer is awaited. */
 static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
 {
@@ -85,9 +98,10 @@ static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
     if (r < 0)
         return r;
     Introspection__PluginsRequest request = INTROSPECTION__PLUGINS_REQUEST__INIT;
-    char *filters[] = {(char *)"type==io.containerd.snapshotter.v1"};
+    char *filters[] = {(char *)"type==" SNAPSHOTTER_TYPE, (char *)"type==" TRANSFER_TYPE,
+        (char *)"type==" STREAMING_TYPE};
     request.filters = filters;
-    request.n_filters = 1;
+    request.n_filters = sizeof filters / sizeof *filters;
     return wfe_rpc_start(session->rpc, &context,
         (struct wfe_rpc_method){&introspection__introspection__descriptor, "Plugins"},
         &request.base, &session->plugins_call, err);
@@ -121,9 +135,11 @@ static int take_answers(struct wfe_session *session, struct wfe_error *err)
     r = wfe_rpc_receive(session->plugins_call, -1, &plugins, err);
     if (r < 0)
         return r;
+    const Introspection__PluginsResponse *reply = (Introspection__PluginsResponse *)plugins;
     take_uuid(session);
-    session->has_native = has_native((Introspection__PluginsResponse *)plugins);
-    return read_platform(session, (Introspection__PluginsResponse *)plugins, err);
+    session->has_native = has_native(reply);
+    session->transfers = has_plugin(reply, TRANSFER_TYPE) && has_plugin(reply, STREAMING_TYPE);
+    return read_platform(session, reply, err);
 }
 
 /* Put the address in front of the words of a daemon that can't be reached, and the reason behind

@@ -36,6 +36,7 @@ struct wfe_session {
     bool sees_directory; /* it sees the directory of temporary files: the same */
     char version[64];    /* the daemon's, for people */
     char uuid[64];       /* "" when it does not tell */
+    bool transfers;      /* it pulls images itself: it has the Transfer service */
     struct wfe_platform platform;
     const char *namespace_; /* borrowed from the options */
     const char *snapshotter;
@@ -60,15 +61,15 @@ struct wfe_connect_options {
 };
 
 /*
- * Connect, and ask the daemon for its version, its UUID and the snapshotter's platform. Errors:
- * WFE_ERROR_INPUT (address; TLS files; ENOENT: "containerd socket not found: PATH"; EPROTO: what is
- * wrong with TLS), WFE_ERROR_CONTAINERD ("failed to connect to containerd at ADDRESS: …"),
- * WFE_ERROR_CANCELLED.
+ * Connect, and ask the daemon for its version, its UUID, its snapshotters and
+ * whether it pulls images. Errors: WFE_ERROR_INPUT (address; TLS files; ENOENT: "containerd socket
+ * not found: PATH"; EPROTO: what is wrong with TLS), WFE_ERROR_CONTAINERD ("failed to connect to
+ * containerd at ADDRESS: …"), WFE_ERROR_CANCELLED.
  */
 int wfe_connect(
     const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);
 /* The same in two halves: after the first the connection stands and the questions are on their way,
- * so that others can go out before their answers are awaited. version and platform are set by the
+ * so that others can go out before their answers are awaited. What they tell is set by the
  * second; when it fails, wfe_session_done() is still the caller's. */
 int wfe_connect_start(
     const struct wfe_connect_options *options, struct wfe_session *ret, struct wfe_error *err);

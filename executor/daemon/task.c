@@ -281,6 +281,10 @@ static int wait_again(const struct wfe_session *session, const char *id, struct 
     wfe_rpc_call_free(wfe_steal(wait));
     TaskTypes__Status status;
     int r = find_again(session, id, session->cancel, &status, failure);
+    /* containerd 1.7 and newer drop a task that has ended when they start, and its status with it.
+     */
+    if (r == -ENOENT)
+        wfe_error_prefix(failure, "the step ended while the daemon was away, and how is not known");
     return r < 0 ? r : start_wait_on(session->rpc, session, id, session->cancel, wait, failure);
 }
 

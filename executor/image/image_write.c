@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "executor/daemon/content.h"
 #include "images.pb-c.h"
+#include "libcommon/cleanup.h"
 
 #define LABEL_KEY_BYTES 160
+#define FORGET_TIMEOUT_MS 30000
 
 static int write_text(const struct wfe_session *session, const struct wfe_descriptor *descriptor,
     const char *text, const struct wfe_label *labels, size_t label_count, struct wfe_error *err)
@@ -112,4 +115,40 @@ int wfe_image_record(const struct wfe_session *session, const char *name,
     update.update_mask = &mask;
     return wfe_rpc_unary(session->rpc, &context,
         (struct wfe_rpc_method){&images__images__descriptor, "Update"}, &update.base, NULL, err);
+}
+
+int wfe_image_target(const struct wfe_session *session, const char *name,
+    struct wfe_descriptor *ret, bool *ret_found, struct wfe_error *err)
+{
+    Images__GetImageRequest request = IMAGES__GET_IMAGE_REQUEST__INIT;
+    request.name = (char *)name;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    struct wfe_error failure = WFE_ERROR_INIT;
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    int r = wfe_rpc_unary(session->rpc, &context,
+        (struct wfe_rpc_method){&images__images__descriptor, "Get"}, &request.base, &reply,
+        &failure);
+    if (r < 0 && r != -ENOENT) {
+        if (err)
+            *err = failure;
+        return r;
+    }
+    const Images__Image *image = r == 0 ? ((Images__GetImageResponse *)reply)->image : NULL;
+    const Types__Descriptor *target = image ? image->target : NULL;
+    struct wfe_descriptor found = {.size_bytes = target ? target->size : 0};
+    *ret_found = target && strlen(target->media_type) < sizeof found.media_type &&
+                 wfe_digest_parse(target->digest, &found.digest) == 0;
+    if (*ret_found) {
+        snprintf(found.media_type, sizeof found.media_type, "%s", target->media_type);
+        *ret = found;
+    }
+    return 0;
+}
+
+int wfe_image_forget(const struct wfe_session *session, const char *name, struct wfe_error *err)
+{
+    Images__DeleteImageRequest request = IMAGES__DELETE_IMAGE_REQUEST__INIT;
+    request.name = (char *)name;
+    return wfe_session_undo(session, (struct wfe_rpc_method){&images__images__descriptor, "Delete"},
+        &request.base, FORGET_TIMEOUT_MS, err);
 }

@@ -33,4 +33,12 @@ int wfe_image_write_index(const struct wfe_session *session,
 int wfe_image_record(const struct wfe_session *session, const char *name,
     const struct wfe_descriptor *target, struct wfe_error *err);
 
+/* What the record points to; *ret_found: whether there is one that can be understood. */
+int wfe_image_target(const struct wfe_session *session, const char *name,
+    struct wfe_descriptor *ret, bool *ret_found, struct wfe_error *err);
+
+/* Delete the record; one that is gone already is success. Never cancelled by the session's token.
+ */
+int wfe_image_forget(const struct wfe_session *session, const char *name, struct wfe_error *err);
+
 #endif

@@ -9,8 +9,10 @@
 #include "executor/image/image.h"
 #include "executor/image/image_write.h"
 #include "executor/image/pull_layers.h"
+#include "executor/image/transfer.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/log.h"
 
 /* An index may hold indexes: each is narrowed to the daemon's platform. */
 #define DOCUMENTS_MAX 5
@@ -210,6 +212,84 @@ static int bring_image(struct pull *pull, const char *name, struct wfe_error *er
     return r;
 }
 
+/*
+ * By the daemon itself. *ret_pulled false: our own client has to do it, with the daemon's failure
+ * in *daemons when it has tried. That is also so when the registry has refused: Transfer tells that
+ * in words and with codes that differ from version to version, so the answer that counts is the one
+ * to our own request.
+ */
+static int let_daemon_pull(const struct wfe_transfer_pull *transfer, bool *ret_pulled,
+    struct wfe_error *daemons, struct wfe_error *err)
+{
+    enum wfe_transfer_use use;
+    int r = wfe_transfer_use(&use, err);
+    if (r < 0 || use == WFE_TRANSFER_NEVER)
+        return r;
+    const char *obstacle = NULL;
+    r = wfe_transfer_obstacle(transfer, &obstacle, err);
+    if (r < 0)
+        return r;
+    if (obstacle && use == WFE_TRANSFER_ALWAYS)
+        return wfe_error_set(err, WFE_ERROR_INPUT, ENOTSUP,
+            "WFE_TRANSFER=always: the daemon can't pull it: %s", obstacle);
+    if (obstacle) {
+        wfe_log(WFE_LOG_DEBUG, "image", "not pulled by the daemon: %s", obstacle);
+        return 0;
+    }
+    r = wfe_transfer_pull(transfer, daemons);
+    *ret_pulled = r == 0;
+    if (r < 0 && r != -ECANCELED && use != WFE_TRANSFER_ALWAYS) {
+        wfe_log(WFE_LOG_INFO, "image", "the daemon did not pull it: %s", daemons->message);
+        return 0;
+    }
+    if (r < 0 && err)
+        *err = *daemons;
+    return r;
+}
+
+/* The daemon may reach, or trust, a registry that this process does not: then what it was told
+ * counts. */
+static int choose_failure(const struct pull *pull, const struct wfe_error *own,
+    const struct wfe_error *daemons, struct wfe_error *err)
+{
+    struct wfe_error failure = *own;
+    bool is_refusal = daemons->errnum == ENOENT || daemons->errnum == EACCES;
+    if (own->kind == WFE_ERROR_SYSTEM && daemons->kind != WFE_ERROR_NONE &&
+        (is_refusal || !pull->session->local)) {
+        failure = *daemons;
+        if (is_refusal)
+            failure.kind = WFE_ERROR_INPUT;
+    }
+    if (err)
+        *err = failure;
+    return -failure.errnum;
+}
+
+static int bring_somehow(
+    struct pull *pull, const char *name, const char *reference, struct wfe_error *err)
+{
+    WFE_FREE char *source = NULL;
+    int r = wfe_image_normalize(reference, &source, err);
+    if (r < 0)
+        return r;
+    const struct wfe_transfer_pull transfer = {
+        .session = pull->session,
+        .reference = &pull->reference,
+        .source = source,
+        .name = name,
+        .registry = &pull->options->registry,
+        .limits_downloads = pull->options->max_downloads > 0,
+        .progress = pull->options->progress,
+    };
+    bool pulled = false;
+    struct wfe_error daemons = WFE_ERROR_INIT, own = WFE_ERROR_INIT;
+    r = let_daemon_pull(&transfer, &pulled, &daemons, err);
+    if (r < 0 || pulled)
+        return r;
+    r = bring_image(pull, name, &own);
+    return r < 0 ? choose_failure(pull, &own, &daemons, err) : 0;
+}
+
 int wfe_pull(const struct wfe_session *session, const char *reference,
     const struct wfe_pull_options *options, char **ret_name, struct wfe_error *err)
 {
@@ -222,7 +302,7 @@ int wfe_pull(const struct wfe_session *session, const char *reference,
     if (r < 0)
         return r;
     wfe_progress_stage(options->progress, "pulling %s", name);
-    r = bring_image(&pull, name, err);
+    r = bring_somehow(&pull, name, reference, err);
     if (r < 0)
         wfe_error_prefix(err, "image '%.200s'", reference);
     else if (ret_name)

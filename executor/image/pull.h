@@ -3,11 +3,12 @@
 #define WFE_EXECUTOR_PULL_H
 
 /*
- * Brings an image from its registry into containerd: reference → index and manifest of the daemon's
- * platform → configuration and layers, those that the daemon lacks → unpacked chain → record.
+ * Brings an image from its registry into containerd: by the daemon itself where it can
+ * (executor/image/transfer.h), else reference → index and manifest of the daemon's platform →
+ * configuration and layers, those that the daemon lacks → unpacked chain → record.
  *
- * A few layers come in at once; each is unpacked as soon as it and those below it are there. No
- * blob is held whole. Of an index only the chosen platform's manifest comes in.
+ * In the latter way a few layers come in at once; each is unpacked as soon as it and those below it
+ * are there. No blob is held whole. Of an index only the chosen platform's manifest comes in.
  */
 
 #include "executor/daemon/connect.h"

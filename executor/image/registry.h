@@ -40,6 +40,13 @@ struct wfe_registry_options {
     size_t login_count;
 };
 
+struct wfe_registry_credentials;
+
+/* Who asks at a host: the options' login for it, else docker's; nobody is no error. The caller
+ * calls wfe_registry_credentials_done(). Errors: as wfe_docker_config_find(). */
+int wfe_registry_find_credentials(const struct wfe_registry_options *options, const char *host,
+    struct wfe_cancel *cancel, struct wfe_registry_credentials *ret, struct wfe_error *err);
+
 /* A client for the repository of a reference (copied). Nothing is asked yet. Errors: as
  * wfe_registry_endpoints_load(), wfe_http_new(). */
 int wfe_registry_open(const struct wfe_reference *reference,

@@ -325,6 +325,17 @@ static int find_hosts_file(const char *host, const char *directory, char **ret_d
     return 0;
 }
 
+int wfe_registry_hosts_configured(
+    const char *host, const char *directory, bool *ret, struct wfe_error *err)
+{
+    WFE_FREE char *found = NULL, *text = NULL;
+    size_t length = 0;
+    int r = find_hosts_file(host, directory, &found, &text, &length, err);
+    if (r == 0)
+        *ret = text != NULL;
+    return r;
+}
+
 static int load(
     struct endpoint_list *list, const char *host, const char *directory, struct wfe_error *err)
 {

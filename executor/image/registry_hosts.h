@@ -45,6 +45,9 @@ struct wfe_registry_endpoint {
  */
 int wfe_registry_endpoints_load(const char *host, const char *directory,
     struct wfe_registry_endpoint **ret, size_t *ret_count, struct wfe_error *err);
+/* *ret: whether a hosts.toml in the directory is for the host. Errors: the same. */
+int wfe_registry_hosts_configured(
+    const char *host, const char *directory, bool *ret, struct wfe_error *err);
 void wfe_registry_endpoints_free(struct wfe_registry_endpoint *endpoints, size_t count);
 
 #endif

@@ -131,11 +131,9 @@ static bool is_login_for(const struct wfe_step_registry_auth *login, const char 
     return named && strcmp(host, "docker.io") == 0;
 }
 
-static int find_credentials(
-    const struct visit *visit, struct wfe_registry_credentials *ret, struct wfe_error *err)
+int wfe_registry_find_credentials(const struct wfe_registry_options *options, const char *host,
+    struct wfe_cancel *cancel, struct wfe_registry_credentials *ret, struct wfe_error *err)
 {
-    const struct wfe_registry_options *options = &visit->registry->options;
-    const char *host = visit->endpoint->host;
     for (size_t i = 0; i < options->login_count; i++) {
         if (!is_login_for(&options->logins[i], host))
             continue;
@@ -143,7 +141,7 @@ static int find_credentials(
         ret->password = strdup(options->logins[i].password);
         return ret->username && ret->password ? 0 : wfe_error_nomem(err);
     }
-    return wfe_docker_config_find(host, visit->request->cancel, ret, err);
+    return wfe_docker_config_find(host, cancel, ret, err);
 }
 
 static int make_authorization(
@@ -154,7 +152,8 @@ static int make_authorization(
     struct wfe_registry_credentials credentials = {.username = NULL};
     char scope[sizeof visit->registry->reference.repository + 32];
     snprintf(scope, sizeof scope, "repository:%s:pull", repository);
-    int r = find_credentials(visit, &credentials, err);
+    int r = wfe_registry_find_credentials(
+        &visit->registry->options, endpoint->host, visit->request->cancel, &credentials, err);
     visit->has_credentials = credentials.username || credentials.identity_token;
     if (r == 0) {
         r = wfe_registry_authorize(visit->http, challenge, &credentials, visit->url, scope,

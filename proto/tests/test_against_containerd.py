@@ -4,7 +4,7 @@
 
 Ours may lack what we do not call, but whatever stands in them must be theirs: services,
 methods with their types and stream flags, messages, fields with number, type, label, map and
-oneof, enums and their values.
+oneof, enums and their values. What is newer than the installed files can't be compared: it is named.
 
 usage: test_against_containerd.py [--ours DIR] [--theirs DIR]
 Exit status: 0 the same, 1 a difference, 77 containerd's files are not installed.
@@ -21,6 +21,9 @@ GOOGLE = (
     "/usr/include/google/protobuf",
     "/usr/share/gocode/src/github.com/gogo/googleapis/google/rpc",
 )
+# Since containerd 1.7.
+NEWER = ("containerd.services.streaming.v1.", "containerd.services.transfer.v1.",
+         "containerd.types.transfer.")
 HERE = pathlib.Path(__file__).resolve().parent
 
 SCALARS = {
@@ -303,6 +306,11 @@ def main():
     ]
     ours = load(sorted(options.ours.rglob("*.proto")))
     theirs = load(containerd + google)
+    absent = tuple(package for package in NEWER
+                   if not any(name.startswith(package) for _, name in theirs))
+    for package in absent:
+        print(f"not compared: {package}*, which these containerd files have not got")
+    ours = {key: value for key, value in ours.items() if not key[1].startswith(absent)}
     found = [*differences(ours, theirs), *missing_methods(ours, theirs)]
     for line in found:
         print(line)
