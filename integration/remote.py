@@ -40,8 +40,8 @@ DISABLED = (
 # As process 1 of its namespace it reaps shims.
 START = r"""
 set -eu
-root=$1
-shift
+root=$1 image=$2
+shift 2
 mount --bind "$root" "$root"
 cd "$root"
 mkdir -p usr proc sys dev run tmp var/lib etc root old
@@ -60,6 +60,10 @@ mount --rbind /sys sys
 mount --rbind /dev dev
 mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs tmp
+if [ -n "$image" ]; then
+    mkdir -p var/lib/containerd
+    mount -o loop "$image" var/lib/containerd
+fi
 for shared; do
     mkdir -p ".$shared"
     mount --bind "$shared" ".$shared"
@@ -74,16 +78,16 @@ wait $!
 
 
 class RemoteDaemon:
-    def __init__(self, directory, shared=(), disabled=()):
-        """disabled: further plugins that it does without."""
+    def __init__(self, directory, shared=(), disabled=DISABLED, image=""):
+        """disabled: plugins that it does without. image: the file system that its data are on."""
         self.root = os.path.join(directory, "root")
         os.makedirs(os.path.join(self.root, "etc"))
-        names = [f'"io.containerd.{name}"' for name in (*DISABLED, *disabled)]
+        names = [f'"io.containerd.{name}"' for name in disabled]
         with open(os.path.join(self.root, "etc", "containerd.toml"), "w", encoding="ascii") as file:
             file.write(CONFIG.format(disabled=", ".join(names)))
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private",
-             "--pid", "--fork", "--kill-child", "sh", "-c", START, "sh", self.root, *shared],
+             "--pid", "--fork", "--kill-child", "sh", "-c", START, "sh", self.root, image, *shared],
             stdin=subprocess.DEVNULL)
         try:
             self._await()

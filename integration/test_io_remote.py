@@ -12,7 +12,7 @@ import time
 
 from forwards import TcpForward, UnixForward
 from harness import IMAGE, IntegrationTest
-from remote import RemoteDaemon, RemoteTest
+from remote import DISABLED, RemoteDaemon, RemoteTest
 
 
 def read_until(process, text):
@@ -148,24 +148,61 @@ class NothingShared(RemoteTest):
             self.assertEqual((report["shares"], report["io"]), ("nothing", "snapshot"))
             self.assertEqual(report["inputs_as_mount"], "the daemon is remote")
 
-    def test_without_the_native_snapshotter_output_comes_all_the_same(self):
-        directory = self.path("other")
-        os.mkdir(directory)
-        daemon = RemoteDaemon(directory, disabled=["snapshotter.v1.native"])
+
+class OtherSnapshotters(RemoteTest):
+    """Each test starts a daemon of its own."""
+
+    def use(self, disabled, image=""):
+        directory = tempfile.mkdtemp(prefix="d-", dir=self.session.scratch)
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        daemon = RemoteDaemon(directory, disabled=disabled, image=image)
         self.addCleanup(daemon.close)
-        address = self.path("other.sock")
-        forward = UnixForward(address, daemon.socket)
+        self.address = os.path.join(directory, "containerd.sock")
+        forward = UnixForward(self.address, daemon.socket)
         self.addCleanup(forward.close)
-        subprocess.run(["ctr", "--address", address, "--namespace", self.namespace, "images",
-                        "import", self.session.image_archive], check=True, stdout=subprocess.DEVNULL)
-        data = self.succeed({"image": IMAGE, "run":
-            "i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done; printf end >&2"},
-            global_options=["--address", address])
+        self.ctr_there("images", "import", "--no-unpack", self.session.image_archive)
+
+    def ctr_there(self, *arguments):
+        return subprocess.run(
+            ["ctr", "--address", self.address, "--namespace", self.namespace, *arguments],
+            check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def run_there(self, script, *options):
+        return self.run_step({"image": IMAGE, "run": script},
+                             global_options=["--address", self.address, *options])
+
+    def use_btrfs(self, *without):
+        image = self.path("btrfs.img")
+        with open(image, "wb") as file:
+            file.truncate(300 << 20)
+        subprocess.run(["mkfs.btrfs", "--quiet", image], check=True, stderr=subprocess.DEVNULL)
+        self.use([name for name in (*DISABLED, *without) if name != "snapshotter.v1.btrfs"], image)
+
+    def test_without_native_output_comes_all_the_same(self):
+        self.use([*DISABLED, "snapshotter.v1.native"])
+        outcome = self.run_there(
+            "i=0; while [ $i -lt 2000 ]; do echo $i; i=$((i+1)); done; printf end >&2")
+        self.assertEqual(outcome.status, 0, outcome.stderr)
+        data = outcome.result["output_data"]
         self.assertEqual(data["unknown.stdout"].split(), [str(i) for i in range(2000)])
         self.assertEqual(data["unknown.stderr"], "end")
-        listed = subprocess.run(["ctr", "--address", address, "--namespace", self.namespace,
-                                 "snapshots", "list"], check=True, stdout=subprocess.PIPE, text=True)
-        self.assertNotIn("-io", listed.stdout)
+        self.assertNotIn("-io", self.ctr_there("snapshots", "list"))
+
+    def test_a_snapshotter_without_directories_is_left_aside(self):
+        self.use_btrfs()
+        outcome = self.run_there("echo out", "--snapshotter", "btrfs")
+        self.assertEqual(outcome.status, 0, outcome.stderr)
+        self.assertEqual(outcome.result["output_data"]["unknown.stdout"], "out\n")
+        self.assertNotIn("-io", self.ctr_there("snapshots", "--snapshotter", "native", "list"))
+
+    def test_without_any_directory_it_is_refused_with_the_reason(self):
+        self.use_btrfs("snapshotter.v1.native")
+        outcome = self.run_there("echo out", "--snapshotter", "btrfs")
+        self.assertEqual(outcome.status, 125)
+        error = outcome.result["error"]
+        self.assertEqual((error["kind"], error["retryable"]), ("input", False))
+        self.assertIn("snapshotter 'btrfs' answers with a mount of type btrfs", error["message"])
+        self.assertNotIn("-io", self.ctr_there("snapshots", "--snapshotter", "btrfs", "list"))
 
 
 class DirectoryShared(RemoteTest):

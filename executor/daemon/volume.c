@@ -65,7 +65,7 @@ static int take_directory(const struct wfe_session *session,
         return wfe_error_set(err, WFE_ERROR_INPUT, EOPNOTSUPP,
             "snapshotter '%s' answers with %s%s, which is no directory of the daemon's, and there "
             "is "
-            "no snapshotter '%s'",
+            "no snapshotter '%s'; a directory that both machines see does as well (WFE_IO_DIR)",
             session->snapshotter, mount ? "a mount of type " : "several mounts",
             mount ? mount->type : "", WFE_NATIVE_SNAPSHOTTER);
     char *directory = strdup(mount->source);
