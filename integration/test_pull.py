@@ -267,6 +267,22 @@ class Policies(PullTest):
         self.assertIs(outcome.result["error"]["retryable"], True)
         self.assertIn("Failed to connect", outcome.result["error"]["message"])
 
+    def test_an_image_that_lacks_a_layer_is_pulled_again(self):
+        name = self.push_busybox()
+        self.pull(name)
+        step = {"image": name, "run": "echo works"}
+        for snapshot in self.ctr("snapshots", "list").splitlines()[1:]:
+            self.ctr("snapshots", "remove", snapshot.split()[0])
+        (layer,) = [line.split()[0] for line in self.ctr("content", "list").splitlines()[1:]
+                    if "containerd.io/uncompressed" in line and self.proxy.host in line]
+        self.ctr("content", "delete", layer)
+        outcome = self.run_step({**step, "pull": "never"})
+        self.assertEqual(outcome.status, 125)
+        self.assertIn("not found", outcome.result["error"]["message"])
+        outcome = self.run_step(step)
+        self.assertEqual(outcome.status, 0, outcome.stderr)
+        self.assertIn("it is not whole, and pulled again", outcome.stderr)
+
     def test_never_asks_no_registry(self):
         name = self.push_busybox()
         outcome = self.run_step({"image": name, "pull": "never", "run": "true"})

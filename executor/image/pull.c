@@ -311,20 +311,50 @@ int wfe_pull(const struct wfe_session *session, const char *reference,
     return r;
 }
 
-static int pull_and_find(struct wfe_session *session, const struct wfe_step_config *config,
-    const struct wfe_pull_options *options, struct wfe_image *ret, struct wfe_error *err)
+static int unpack(const struct wfe_session *session, const struct wfe_image *image,
+    struct wfe_digest *ret, struct wfe_error *err)
+{
+    int r = wfe_image_unpack(session, &image->manifest, &image->config, NULL, NULL, ret, err);
+    if (r < 0)
+        wfe_error_prefix(err, "image '%.200s'", image->name);
+    return r;
+}
+
+static int pull_and_unpack(struct wfe_session *session, const struct wfe_step_config *config,
+    const struct wfe_pull_options *options, struct wfe_image *ret, struct wfe_digest *ret_chain,
+    struct wfe_error *err)
 {
     struct wfe_pull_options own = *options;
     own.registry.logins = config->registry_auth;
     own.registry.login_count = config->registry_auth_count;
     WFE_FREE char *name = NULL;
     int r = wfe_pull(session, config->image, &own, &name, err);
-    return r < 0 ? r : wfe_image_find(session, name, ret, err);
+    if (r == 0)
+        r = wfe_image_find(session, name, ret, err);
+    return r < 0 ? r : unpack(session, ret, ret_chain, err);
+}
+
+/* It is there: *ret_due when it has to be pulled all the same, since a blob of it is gone. */
+static int unpack_found(const struct wfe_session *session, const struct wfe_step_config *config,
+    struct wfe_image *image, struct wfe_digest *ret_chain, bool *ret_due, struct wfe_error *err)
+{
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = unpack(session, image, ret_chain, &failure);
+    *ret_due = r == -ENOENT && config->pull != WFE_PULL_NEVER;
+    if (*ret_due) {
+        wfe_log(WFE_LOG_WARN, "image", "it is not whole, and pulled again: %s", failure.message);
+        wfe_image_done(image);
+        *image = (struct wfe_image){.name = NULL};
+        return 0;
+    }
+    if (r < 0 && err)
+        *err = failure;
+    return r;
 }
 
 int wfe_pull_by_policy(struct wfe_session *session, const struct wfe_step_config *config,
     const struct wfe_pull_options *options, int (*hold)(void *context, struct wfe_error *err),
-    void *context, struct wfe_image *ret, struct wfe_error *err)
+    void *context, struct wfe_image *ret, struct wfe_digest *ret_chain, struct wfe_error *err)
 {
     struct wfe_error failure = WFE_ERROR_INIT;
     int r = -ENOENT;
@@ -339,5 +369,7 @@ int wfe_pull_by_policy(struct wfe_session *session, const struct wfe_step_config
         return r;
     }
     r = hold(context, err);
-    return r < 0 || !is_due ? r : pull_and_find(session, config, options, ret, err);
+    if (r == 0 && !is_due)
+        r = unpack_found(session, config, ret, ret_chain, &is_due, err);
+    return r < 0 || !is_due ? r : pull_and_unpack(session, config, options, ret, ret_chain, err);
 }

@@ -36,12 +36,14 @@ int wfe_pull(const struct wfe_session *session, const char *reference,
     const struct wfe_pull_options *options, char **ret_name, struct wfe_error *err);
 
 /*
- * The image of a configuration as its `pull` says: found, or pulled with the logins of its
- * registry_auth beside the options. To find it needs no lease: hold is called before anything is
- * made, and has been called on success. Errors: as wfe_image_find(), wfe_pull(), and hold's.
+ * The image of a configuration as its `pull` says, unpacked into *ret_chain: found, or pulled with
+ * the logins of its registry_auth beside the options. One that is found and lacks a layer which
+ * unpacking takes is pulled after all, but for the policy never. To find it needs no lease: hold is
+ * called before anything is made, and has been called on success. Errors: as wfe_image_find(),
+ * wfe_image_unpack(), wfe_pull(), and hold's.
  */
 int wfe_pull_by_policy(struct wfe_session *session, const struct wfe_step_config *config,
     const struct wfe_pull_options *options, int (*hold)(void *context, struct wfe_error *err),
-    void *context, struct wfe_image *ret, struct wfe_error *err);
+    void *context, struct wfe_image *ret, struct wfe_digest *ret_chain, struct wfe_error *err);
 
 #endif

@@ -34,6 +34,7 @@ struct step_run {
     struct wfe_error mount_error;
     struct wfe_image image;
     struct wfe_lease_keeper *lease_keeper;
+    struct wfe_digest image_chain;
     struct wfe_network *network;  /* NULL: none of our making */
     struct wfe_digest root_chain; /* the image's with all inputs */
     Snapshots__PrepareSnapshotResponse *root;

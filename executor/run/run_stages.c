@@ -196,27 +196,27 @@ static int find_image(struct step_run *run, struct wfe_error *err)
         .progress = run->options->progress,
     };
     return wfe_pull_by_policy(&run->session, &run->step->config, &options, wfe_step_run_hold_lease,
-        run, &run->image, err);
+        run, &run->image, &run->image_chain, err);
 }
 
 /* Mount the inputs where the choice is ours, they can be mounted and it is worth it. */
-static int choose_mount(
-    struct step_run *run, const struct wfe_digest *image_chain, struct wfe_error *err)
+static int choose_mount(struct step_run *run, struct wfe_error *err)
 {
     if (run->inputs.count == 0 || run->inputs_as != WFE_INPUTS_AUTO || mount_obstacle(run))
         return 0;
     uint64_t bytes;
-    int r = wfe_inputs_missing_bytes(&run->session, image_chain, &run->inputs, &bytes, err);
+    int r = wfe_inputs_missing_bytes(&run->session, &run->image_chain, &run->inputs, &bytes, err);
     if (r < 0 || bytes <= MOUNT_FROM_BYTES)
         return r;
     wfe_progress_stage(run->options->progress, "mounting the inputs");
     return start_mount(run, err);
 }
 
-static int bring_inputs(
-    struct step_run *run, const struct wfe_digest *image_chain, struct wfe_error *err)
+/* Root and inputs: one chain, or the image's alone with a mount. */
+static int make_root_chain(struct step_run *run, struct wfe_error *err)
 {
-    int r = choose_mount(run, image_chain, err);
+    const struct wfe_digest *image_chain = &run->image_chain;
+    int r = choose_mount(run, err);
     if (r < 0)
         return r;
     if (!run->mount)
@@ -224,18 +224,6 @@ static int bring_inputs(
             run->options->progress, &run->root_chain, err);
     run->root_chain = *image_chain;
     return 0;
-}
-
-static int make_root_chain(struct step_run *run, struct wfe_error *err)
-{
-    struct wfe_digest image_chain;
-    int r = wfe_image_unpack(
-        &run->session, &run->image.manifest, &run->image.config, NULL, NULL, &image_chain, err);
-    if (r < 0) {
-        wfe_error_prefix(err, "image '%s'", run->image.name);
-        return r;
-    }
-    return bring_inputs(run, &image_chain, err);
 }
 
 static int prepare_root(struct step_run *run, struct wfe_error *err)

@@ -260,10 +260,7 @@ static int start_service(struct running *running, const struct wfe_services_opti
     struct wfe_digest chain;
     WFE_MESSAGE Snapshots__PrepareSnapshotResponse *root = NULL;
     int r = wfe_pull_by_policy(&running->session, &running->service->config, &options->pull,
-        hold_lease, running, image, err);
-    if (r == 0)
-        r = wfe_image_unpack(
-            &running->session, &image->manifest, &image->config, NULL, NULL, &chain, err);
+        hold_lease, running, image, &chain, err);
     if (r == 0)
         r = bring_network_up(running, err);
     if (r == 0)
