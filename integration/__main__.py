@@ -18,7 +18,7 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # These take longest, so they go first.
-SLOW = ("test_pull", "test_layers", "test_run_basic", "test_inputs")
+SLOW = ("test_pull", "test_transfer", "test_layers", "test_run_basic", "test_inputs")
 
 RUNNING = set()
 

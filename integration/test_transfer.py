@@ -144,6 +144,13 @@ class Images(TransferTest):
         self.pull(name)
         self.assert_image_works(name, "read v </v; echo $v", "2\n")
 
+    def test_labels_of_the_image_stay(self):
+        name = self.push_busybox()
+        self.pull(name)
+        self.ctr("images", "label", name, "org.example.kept=yes")
+        self.pull(name)
+        self.assertIn("org.example.kept=yes", self.ctr("images", "list"))
+
     def test_an_image_for_another_platform_leaves_the_name_as_it_was(self):
         name = self.push_layers("team/moving:1", [({"bin/sh": busybox(), "v": "1\n"}, "gzip")])
         self.pull(name)

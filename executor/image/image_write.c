@@ -3,11 +3,8 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "executor/daemon/content.h"
-#include "images.pb-c.h"
-#include "libcommon/cleanup.h"
 
 #define LABEL_KEY_BYTES 160
 #define FORGET_TIMEOUT_MS 30000
@@ -117,14 +114,14 @@ int wfe_image_record(const struct wfe_session *session, const char *name,
         (struct wfe_rpc_method){&images__images__descriptor, "Update"}, &update.base, NULL, err);
 }
 
-int wfe_image_target(const struct wfe_session *session, const char *name,
-    struct wfe_descriptor *ret, bool *ret_found, struct wfe_error *err)
+int wfe_image_get_record(const struct wfe_session *session, const char *name,
+    Images__GetImageResponse **ret, struct wfe_error *err)
 {
     Images__GetImageRequest request = IMAGES__GET_IMAGE_REQUEST__INIT;
     request.name = (char *)name;
     struct wfe_rpc_context context = wfe_session_context(session);
     struct wfe_error failure = WFE_ERROR_INIT;
-    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    ProtobufCMessage *reply = NULL;
     int r = wfe_rpc_unary(session->rpc, &context,
         (struct wfe_rpc_method){&images__images__descriptor, "Get"}, &request.base, &reply,
         &failure);
@@ -133,15 +130,7 @@ int wfe_image_target(const struct wfe_session *session, const char *name,
             *err = failure;
         return r;
     }
-    const Images__Image *image = r == 0 ? ((Images__GetImageResponse *)reply)->image : NULL;
-    const Types__Descriptor *target = image ? image->target : NULL;
-    struct wfe_descriptor found = {.size_bytes = target ? target->size : 0};
-    *ret_found = target && strlen(target->media_type) < sizeof found.media_type &&
-                 wfe_digest_parse(target->digest, &found.digest) == 0;
-    if (*ret_found) {
-        snprintf(found.media_type, sizeof found.media_type, "%s", target->media_type);
-        *ret = found;
-    }
+    *ret = (Images__GetImageResponse *)reply;
     return 0;
 }
 

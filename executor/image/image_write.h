@@ -12,6 +12,7 @@
  */
 
 #include "executor/image/image.h"
+#include "images.pb-c.h"
 
 /* The configuration, which keeps the unpacked layers. */
 int wfe_image_write_config(const struct wfe_session *session,
@@ -33,9 +34,9 @@ int wfe_image_write_index(const struct wfe_session *session,
 int wfe_image_record(const struct wfe_session *session, const char *name,
     const struct wfe_descriptor *target, struct wfe_error *err);
 
-/* What the record points to; *ret_found: whether there is one that can be understood. */
-int wfe_image_target(const struct wfe_session *session, const char *name,
-    struct wfe_descriptor *ret, bool *ret_found, struct wfe_error *err);
+/* The record of exactly that name, which the caller frees; NULL when there is none. */
+int wfe_image_get_record(const struct wfe_session *session, const char *name,
+    Images__GetImageResponse **ret, struct wfe_error *err);
 
 /* Delete the record; one that is gone already is success. Never cancelled by the session's token.
  */

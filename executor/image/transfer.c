@@ -30,6 +30,7 @@ struct part {
 /* A pull on its way. The two streams are NULL when they have ended. */
 struct transfer {
     const struct wfe_transfer_pull *pull;
+    const Images__Image *before; /* what the name stands for until then; NULL: nothing */
     char auth_id[WFE_UNIQUE_NAME_MAX], progress_id[WFE_UNIQUE_NAME_MAX];
     struct wfe_rpc_call *auth, *progress, *call;
     struct part *parts;
@@ -295,6 +296,23 @@ static int start_call(struct transfer *transfer, const TransferTypes__OCIRegistr
     return r;
 }
 
+/* Those of the record stay: Transfer writes it anew. NULL when there is no memory. */
+static TransferTypes__ImageStore__LabelsEntry **copy_labels(const Images__Image *from)
+{
+    TransferTypes__ImageStore__LabelsEntry **list =
+        calloc(from->n_labels, sizeof *list + sizeof **list);
+    if (!list)
+        return NULL;
+    TransferTypes__ImageStore__LabelsEntry *entries = (void *)(list + from->n_labels);
+    for (size_t i = 0; i < from->n_labels; i++) {
+        transfer_types__image_store__labels_entry__init(&entries[i]);
+        entries[i].key = from->labels[i]->key;
+        entries[i].value = from->labels[i]->value;
+        list[i] = &entries[i];
+    }
+    return list;
+}
+
 static int start(struct transfer *transfer, struct wfe_error *err)
 {
     const struct wfe_transfer_pull *pull = transfer->pull;
@@ -327,13 +345,21 @@ static int start(struct transfer *transfer, struct wfe_error *err)
     destination.n_platforms = 1;
     destination.unpacks = unpacks;
     destination.n_unpacks = transfer->asks_for_unpack ? 1 : 0;
+    WFE_FREE TransferTypes__ImageStore__LabelsEntry **labels = NULL;
+    if (transfer->before && transfer->before->n_labels > 0) {
+        labels = copy_labels(transfer->before);
+        if (!labels)
+            return wfe_error_nomem(err);
+        destination.labels = labels;
+        destination.n_labels = transfer->before->n_labels;
+    }
     return start_call(transfer, &source, &destination, err);
 }
 
-static int let_pull(
-    const struct wfe_transfer_pull *pull, bool asks_for_unpack, struct wfe_error *err)
+static int let_pull(const struct wfe_transfer_pull *pull, const Images__Image *before,
+    bool asks_for_unpack, struct wfe_error *err)
 {
-    struct transfer transfer = {.pull = pull, .asks_for_unpack = asks_for_unpack};
+    struct transfer transfer = {.pull = pull, .before = before, .asks_for_unpack = asks_for_unpack};
     int r = open_streams(&transfer, err);
     if (r == 0)
         r = start(&transfer, err);
@@ -345,12 +371,13 @@ static int let_pull(
 
 /* Transfer unpacks into the snapshotters of its own configuration; when it is to unpack into none
  * of them, it says that the argument is invalid. */
-static int let_pull_somehow(const struct wfe_transfer_pull *pull, struct wfe_error *err)
+static int let_pull_somehow(
+    const struct wfe_transfer_pull *pull, const Images__Image *before, struct wfe_error *err)
 {
     struct wfe_error failure = WFE_ERROR_INIT;
-    int r = let_pull(pull, true, &failure);
+    int r = let_pull(pull, before, true, &failure);
     if (r == -EINVAL && failure.kind == WFE_ERROR_CONTAINERD)
-        return let_pull(pull, false, err);
+        return let_pull(pull, before, false, err);
     if (r < 0 && err)
         *err = failure;
     return r;
@@ -372,21 +399,37 @@ static int check(const struct wfe_transfer_pull *pull, struct wfe_error *err)
     return r;
 }
 
+/* Whether the record has a target that can be restored. */
+static bool read_target(const Images__Image *record, struct wfe_descriptor *ret)
+{
+    const Types__Descriptor *target = record ? record->target : NULL;
+    if (!target || strlen(target->media_type) >= sizeof ret->media_type ||
+        wfe_digest_parse(target->digest, &ret->digest) < 0)
+        return false;
+    snprintf(ret->media_type, sizeof ret->media_type, "%s", target->media_type);
+    ret->size_bytes = target->size;
+    return true;
+}
+
 int wfe_transfer_pull(const struct wfe_transfer_pull *pull, struct wfe_error *err)
 {
     assert(pull->session->lease);
-    struct wfe_descriptor before;
-    bool had;
-    int r = wfe_image_target(pull->session, pull->name, &before, &had, err);
-    if (r == 0 && had)
-        r = wfe_lease_add(pull->session, "content", before.digest.text, err);
+    WFE_MESSAGE Images__GetImageResponse *reply = NULL;
+    int r = wfe_image_get_record(pull->session, pull->name, &reply, err);
+    if (r < 0)
+        return r;
+    const Images__Image *before = reply ? reply->image : NULL;
+    struct wfe_descriptor target;
+    bool had = read_target(before, &target);
+    if (had)
+        r = wfe_lease_add(pull->session, "content", target.digest.text, err);
     if (r == 0)
-        r = let_pull_somehow(pull, err);
+        r = let_pull_somehow(pull, before, err);
     if (r < 0)
         return r;
     r = check(pull, err);
     if (r < 0 && had)
-        wfe_image_record(pull->session, pull->name, &before, NULL);
+        wfe_image_record(pull->session, pull->name, &target, NULL);
     else if (r < 0)
         wfe_image_forget(pull->session, pull->name, NULL);
     return r;
