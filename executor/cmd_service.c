@@ -79,8 +79,7 @@ static int run(const struct wfe_globals *globals, const struct parsed *parsed, c
     struct wfe_session session;
     r = wfe_connect(&connect_options, &session, err);
     if (r == 0) {
-        if (up)
-            r = wfe_sharing_find(&session, wfe_sharing_io_directory(), WFE_SHARING_REMEMBERED, err);
+        r = wfe_sharing_find(&session, wfe_sharing_io_directory(), WFE_SHARING_REMEMBERED, err);
         struct wfe_services_options options = {
             .session = &session,
             .services = workflow->services,
