@@ -153,7 +153,7 @@ static int take_entry(
     if (!target || !*target || strlen(target) >= sizeof lookup->link)
         return wfe_error_set(
             err, WFE_ERROR_INPUT, EINVAL, "the image's %s is no regular file", lookup->path);
-    strcpy(lookup->link, target);
+    snprintf(lookup->link, sizeof lookup->link, "%s", target);
     return 0;
 }
 
@@ -206,15 +206,15 @@ static int look(struct lookup *lookup, struct wfe_error *err)
 /* The path becomes what its symbolic link points to; ".." is the daemon's to bound. */
 static int follow(struct lookup *lookup, struct wfe_error *err)
 {
-    char path[2 * PATH_BYTES_MAX];
+    char path[PATH_BYTES_MAX];
     size_t folder =
         lookup->link[0] == '/' ? 0 : (size_t)(strrchr(lookup->path, '/') - lookup->path);
     int length = snprintf(path, sizeof path, "%.*s%s%s", (int)folder, lookup->path,
         lookup->link[0] == '/' ? "" : "/", lookup->link);
-    if (length < 0 || (size_t)length >= sizeof lookup->path)
+    if (length < 0 || (size_t)length >= sizeof path)
         return wfe_error_set(err, WFE_ERROR_INPUT, ENAMETOOLONG,
             "the image's %s points to a name that is too long", lookup->path);
-    strcpy(lookup->path, path);
+    memcpy(lookup->path, path, (size_t)length + 1);
     lookup->link[0] = '\0';
     return 0;
 }
@@ -229,7 +229,7 @@ int wfe_remote_file_read(const struct wfe_session *session, const struct wfe_dig
         .max_bytes = max_bytes,
         .data = WFE_BUFFER_INIT(max_bytes),
     };
-    strcpy(lookup.path, path);
+    snprintf(lookup.path, sizeof lookup.path, "%s", path);
     int r = look(&lookup, err);
     for (int links = 0; r == 0 && lookup.link[0]; links++) {
         if (links == LINKS_MAX)
