@@ -81,6 +81,7 @@ class Io(IntegrationTest):
         self.assertEqual(os.listdir(shared), [])
 
     def test_the_programs_memory_does_not_grow_with_the_output(self):
+        self.need_this_machine("so much output takes it too long")
         process = self.start_step({"image": IMAGE, "output_limit": "16k",
                                    "run": "yes 0123456789abcde | head -c 200000000"},
                                   options=["-q"])
