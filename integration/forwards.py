@@ -7,7 +7,8 @@ import threading
 
 
 class Forward:
-    """Passes what comes to `listener` on to the Unix socket `target`, until close()."""
+    """Passes what comes to `listener` on to `target`, until close(): the path of a Unix socket, or
+    host and port."""
 
     def __init__(self, listener, target):
         self.target = target
@@ -20,10 +21,20 @@ class Forward:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            daemon = socket.socket(socket.AF_UNIX)
-            daemon.connect(self.target)
+            try:
+                daemon = self._connect()
+            except OSError:
+                client.close()
+                continue
             for source, sink in ((client, daemon), (daemon, client)):
                 threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    def _connect(self):
+        if isinstance(self.target, tuple):
+            return socket.create_connection(self.target)
+        daemon = socket.socket(socket.AF_UNIX)
+        daemon.connect(self.target)
+        return daemon
 
     @staticmethod
     def _copy(source, sink):

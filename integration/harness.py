@@ -2,7 +2,9 @@
 """What every integration test stands on: a daemon, a namespace, an image, and a look for leaks.
 
 The daemon is $WFE_CONTAINERD_ADDR when that is set, else a private one that is started for the
-whole run. The programs come from $WFE_BUILD_DIR, else from the first build folder that has them.
+whole run. It may be on another machine (see vm/), which sees this one's directory $WFE_IO_DIR or none:
+a test that
+can't be asked of such a daemon says so by does_not_apply(). The programs come from $WFE_BUILD_DIR, else from the first build folder that has them.
 
 Each test gets a containerd namespace of its own with the test image in it, and a scratch
 directory that is also its TMPDIR, HOME and artifact store. At its end nothing may be left in the
@@ -20,11 +22,17 @@ import subprocess
 import tempfile
 import time
 import unittest
+import urllib.parse
+
+from forwards import UnixForward
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IMAGE = "localhost/busybox:latest"
 
 TEST_TIMEOUT_S = 240
+
+# How the reasons begin of skips that nothing can be done about: $WFE_TEST_MUST_RUN is not for them.
+DOES_NOT_APPLY = "does not apply: "
 
 Outcome = collections.namedtuple("Outcome", "status result stderr stdout")
 
@@ -41,6 +49,11 @@ def find_build_dir():
         if os.path.exists(os.path.join(path, "executor", "wfe-containerd")):
             return path
     raise unittest.SkipTest("wfe-containerd is not built: " + ", ".join(candidates))
+
+
+def does_not_apply(reason):
+    """A SkipTest, to be raised by a test that this daemon can't be asked, or a variant of a test."""
+    return unittest.SkipTest(DOES_NOT_APPLY + reason)
 
 
 class Session:
@@ -63,6 +76,9 @@ class Session:
         self.scratch = tempfile.mkdtemp(prefix="wfe-it-", dir="/tmp")
         atexit.register(self.close)
         self.daemon_dir = None
+        self.io_dir = os.environ.get("WFE_IO_DIR")
+        self._forward = None
+        self._shares = None
         self.address = address
         if not self.address:
             self._start_daemon()
@@ -104,6 +120,9 @@ class Session:
         self._containerd_dev("start")
 
     def close(self):
+        if self._forward:
+            self._forward.close()
+            self._forward = None
         if self.daemon_dir:
             self._containerd_dev("stop")
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -113,8 +132,27 @@ class Session:
         return f"wfe-test-{os.getpid()}-{self._namespaces}"
 
     def ctr_address(self):
-        """ctr wants a path, without the scheme of a URL."""
-        return self.address.removeprefix("unix://")
+        """ctr wants a path, without the scheme of a URL, and knows no TCP."""
+        if not self.address.startswith(("tcp://", "http://")):
+            return self.address.removeprefix("unix://")
+        if not self._forward:
+            url = urllib.parse.urlsplit(self.address)
+            self._forward = UnixForward(os.path.join(self.scratch, "ctr.sock"),
+                                        (url.hostname, url.port))
+        return self._forward.path
+
+    def shares(self):
+        """What the daemon shares with us, as `wfe-containerd check` tells: "machine" (it is the
+        daemon of this one), "directory" (only $WFE_IO_DIR) or "nothing"."""
+        if self._shares is None:
+            environment = {**clean_environment(), "HOME": self.scratch}
+            if self.io_dir:
+                environment["WFE_IO_DIR"] = self.io_dir
+            answer = subprocess.run([self.executor, "--address", self.address, "check"], check=True,
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                    env=environment)
+            self._shares = json.loads(answer.stdout)["shares"]
+        return self._shares
 
 
 def clean_environment():
@@ -127,6 +165,7 @@ class IntegrationTest(unittest.TestCase):
     maxDiff = 4000
     # False: the class's tests get no image, and only this machine is searched for leaks.
     uses_daemon = True
+    io_dir = None
 
     @classmethod
     def setUpClass(cls):
@@ -147,6 +186,10 @@ class IntegrationTest(unittest.TestCase):
             "TMPDIR": self.temp_dir,
             "HOME": self.tmp,
         }
+        if self.session.io_dir:
+            self.io_dir = tempfile.mkdtemp(prefix="wfe-it-", dir=self.session.io_dir)
+            self.addCleanup(shutil.rmtree, self.io_dir, ignore_errors=True)
+            self.environment["WFE_IO_DIR"] = self.io_dir
         self._documents = 0
         # Cleanups run in the order opposite to this one.
         if self.uses_daemon:
@@ -158,11 +201,32 @@ class IntegrationTest(unittest.TestCase):
     def _limit_time(self):
         """A test that hangs fails, so that its cleanups run."""
         def give_up(*_):
-            raise AssertionError(f"longer than {TEST_TIMEOUT_S} s")
+            raise AssertionError(f"longer than {limit_s} s")
 
         signal.signal(signal.SIGALRM, give_up)
-        signal.alarm(TEST_TIMEOUT_S)
+        limit_s = TEST_TIMEOUT_S * self.patience()
+        signal.alarm(limit_s)
         self.addCleanup(signal.alarm, 0)
+
+    # What the daemon can be asked
+
+    def need_this_machine(self, reason):
+        """For tests of what only a daemon on this machine sees or does."""
+        if self.session.shares() != "machine":
+            raise does_not_apply(f"the daemon is on another machine: {reason}")
+
+    def patience(self):
+        """How many times longer a step may take: another machine's processor may be emulated."""
+        return 1 if self.session.shares() == "machine" else 5
+
+    def io_kinds(self):
+        """The ways of --io that there are."""
+        return {"machine": ("fifo", "file", "snapshot"), "directory": ("file", "snapshot"),
+                "nothing": ("snapshot",)}[self.session.shares()]
+
+    def input_kinds(self):
+        """The ways of --input-as that there are."""
+        return ("layer", "mount") if self.session.shares() == "machine" else ("layer",)
 
     # Programs
 
@@ -296,8 +360,10 @@ class IntegrationTest(unittest.TestCase):
         found += [f"log: {command}" for command in logs_below(self.temp_dir)]
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
             found += [f"mount: {line.strip()}" for line in mounts if self.namespace in line]
-        for folder, folders, files in os.walk(self.temp_dir):
-            found += [f"temporary file: {os.path.join(folder, name)}" for name in folders + files]
+        for top in filter(None, (self.temp_dir, self.io_dir)):
+            for folder, folders, files in os.walk(top):
+                found += [f"temporary file: {os.path.join(folder, name)}"
+                          for name in folders + files]
         found += [f"cgroup: {path}" for path in container_cgroups(self.namespace)]
         return found
 

@@ -11,13 +11,15 @@ ends with the process that started it, however that ends, and leaves no mounts.
     daemon.close()
 
 RemoteTest is an IntegrationTest whose daemon is such a one, behind a Unix socket that looks local;
-`forward_port` is the same daemon behind a TCP port. One daemon serves all tests of a process.
+`tcp_address` is the same daemon behind a TCP port. One daemon serves all tests of a process. When
+$WFE_CONTAINERD_ADDR is a TCP port, its daemon is taken instead, and none of its directories used.
 """
 
 import os
 import signal
 import subprocess
 import time
+import urllib.parse
 
 from forwards import TcpForward, UnixForward
 from harness import IntegrationTest, Session
@@ -143,12 +145,26 @@ class RemoteSession(Session):
         self.remote = None
         self._forwards = []
         super().__init__()
+        self.io_dir = None
 
     def new_namespace(self):
         """Cgroups are this machine's, so no other daemon's test may have the same."""
         return super().new_namespace() + "-remote"
 
     def _start_daemon(self):
+        given = os.environ.get("WFE_CONTAINERD_ADDR", "")
+        if given.startswith("tcp://"):
+            self._use_daemon_at(given)
+        else:
+            self._start_own_daemon()
+
+    def _use_daemon_at(self, address):
+        url = urllib.parse.urlsplit(address)
+        self.address = os.path.join(self.scratch, "containerd.sock")
+        self._forwards = [UnixForward(self.address, (url.hostname, url.port))]
+        self.tcp_address = address
+
+    def _start_own_daemon(self):
         self.remote = RemoteDaemon(os.path.join(self.scratch, "remote"))
         self.address = os.path.join(self.scratch, "containerd.sock")
         self._forwards = [UnixForward(self.address, self.remote.socket),

@@ -152,8 +152,7 @@ class MountedInputs(IntegrationTest):
         self.assertIn("input 'words'", outcome.stdout)
 
     def test_a_daemon_in_another_mount_namespace_gets_layers(self):
-        if not self.session.ctr_address().startswith("/"):
-            self.skipTest("the daemon is remote")
+        self.need_this_machine("it can't be put into another mount namespace")
         place = self.path("other-daemon")
         start = [repository_file("scripts", "containerd-dev"), "--dir", place]
         subprocess.run(["unshare", "--mount", "--propagation", "private", *start, "start"],

@@ -29,7 +29,7 @@ class RunBasic(IntegrationTest):
         process = self.start_step({"image": IMAGE, "run": "echo early; sleep 3; echo late"})
         started = time.monotonic()
         seen = b""
-        while b"early" not in seen and time.monotonic() - started < 10:
+        while b"early" not in seen and time.monotonic() - started < 10 * self.patience():
             if select.select([process.stderr], [], [], 0.2)[0]:
                 chunk = os.read(process.stderr.fileno(), 65536)
                 if not chunk:

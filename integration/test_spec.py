@@ -8,7 +8,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import IMAGE, IntegrationTest, repository_file
+from harness import IMAGE, IntegrationTest, does_not_apply, repository_file
 
 # Debian's package is for Debian's interpreter.
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
@@ -27,7 +27,7 @@ class Spec(IntegrationTest):
         # As scripts/containerd-dev has it.
         self.state = os.path.join(os.path.dirname(self.session.ctr_address()), "state")
         if not os.path.isdir(self.state):
-            self.skipTest("the daemon's state is not here to be read")
+            raise does_not_apply("the daemon's state is not here to be read")
 
     def spec_of(self, config):
         """The bundle's config.json of a step that runs."""

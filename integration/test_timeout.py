@@ -14,7 +14,7 @@ class Timeout(IntegrationTest):
             "run": "trap 'echo told; exit 0' TERM; echo begun; while :; do sleep 0.1; done"}})
         elapsed = time.monotonic() - started
         self.assertEqual(outcome.status, 124, outcome.stderr)
-        self.assertLess(elapsed, 6)
+        self.assertLess(elapsed, 6 * self.patience())
         self.assertGreaterEqual(elapsed, 1)
         error = outcome.result["error"]
         self.assertIs(outcome.result["proceed"], False)
@@ -30,7 +30,7 @@ class Timeout(IntegrationTest):
                                  "run": "trap '' TERM; echo deaf; while :; do sleep 0.2; done"})
         elapsed = time.monotonic() - started
         self.assertEqual(outcome.status, 124, outcome.stderr)
-        self.assertLess(elapsed, 8)
+        self.assertLess(elapsed, 8 * self.patience())
         self.assertGreaterEqual(elapsed, 1.5)
         self.assertEqual(outcome.result["output_data"]["unknown.stdout"], "deaf\n")
 

@@ -97,7 +97,7 @@ class Users(IntegrationTest):
     def test_names_are_resolved_beside_inputs_of_both_kinds(self):
         image = add_image(self, "beside", [FILES])
         tree = self.make_tree("tree", {"file": "content"})
-        for kind in ("layer", "mount"):
+        for kind in self.input_kinds():
             with self.subTest(inputs_as=kind):
                 data = self.succeed(
                     {"image": image, "user": "app", "inputs": {"tree": "/in"},
@@ -115,6 +115,3 @@ class UsersElsewhere(RemoteTest, Users):
         data = self.succeed({"image": image, "user": "app", "run": "id -u"}, global_options=native)
         self.assertEqual(data["unknown.stdout"], "1000\n")
         self.ctr("images", "remove", "--sync", image)
-
-    # Inputs can't be mounted there.
-    test_names_are_resolved_beside_inputs_of_both_kinds = None

@@ -56,12 +56,13 @@ static int write_tar(const struct lookup *lookup, struct wfe_buffer *tar, struct
 
 /*
  * An overlay's options in one, or containerd would not mount it but write into its upper directory,
- * where the file is not. *ret_directory: the upper one.
+ * where the file is not. It must not begin with that directory, so it begins with an empty option,
+ * which all kernels pass over ("rw" is refused by some). *ret_directory: the upper one.
  */
 static int join_options(const Types__Mount *mount, struct wfe_buffer *joined,
     const char **ret_directory, struct wfe_error *err)
 {
-    int r = wfe_buffer_puts(joined, "rw");
+    int r = 0;
     for (size_t i = 0; i < mount->n_options && r == 0; i++) {
         if (strncmp(mount->options[i], "upperdir=", 9) == 0)
             *ret_directory = mount->options[i] + 9;
