@@ -269,11 +269,12 @@ int wfe_task_stop(
     return r;
 }
 
-/* The daemon went away while the task runs on. */
+/* The daemon went away while the task runs on. What failure holds is replaced. */
 static int wait_again(const struct wfe_session *session, const char *id, struct wfe_rpc_call **wait,
     struct wfe_error *failure)
 {
     wfe_rpc_call_free(wfe_steal(wait));
+    *failure = (struct wfe_error)WFE_ERROR_INIT;
     TaskTypes__Status status;
     int r = find_again(session, id, session->cancel, &status, failure);
     /* containerd 1.7 and newer drop a task that has ended when they start, and its status with it.

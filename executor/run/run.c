@@ -54,7 +54,8 @@ static bool lacks_files(const struct step_run *run, const struct wfe_error *err)
 /* Whether the daemon was lost, which is told with what it means for who wants to try again. */
 static bool judge_loss(const struct step_run *run, struct wfe_error *err)
 {
-    if (!run->connected || !wfe_rpc_is_lost(err))
+    bool is_away = run->start_asked && err->kind == WFE_ERROR_TIMEOUT;
+    if (!run->connected || !(wfe_rpc_is_lost(err) || is_away))
         return false;
     wfe_error_prefix(err, "%s",
         run->start_asked
