@@ -40,14 +40,15 @@ static int delete_container(
     return wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
 }
 
-/* What a daemon refused whose disk was full, it may do now that the snapshot is gone. */
+/* What a daemon refused whose disk was full, it may do now that the snapshot is gone; and one that
+ * was lost meanwhile may be back. */
 static void undo_end(
     const struct wfe_session *session, const struct wfe_holdings *holdings, struct undo *undo)
 {
     struct wfe_error err = WFE_ERROR_INIT;
     int r = wfe_session_undo_finish(undo->call, &err);
     wfe_rpc_call_free(undo->call);
-    if (r < 0 && r != -EAGAIN && err.kind == WFE_ERROR_CONTAINERD) {
+    if (r < 0 && (session->reached || !wfe_rpc_is_lost(&err)) && err.kind == WFE_ERROR_CONTAINERD) {
         err = (struct wfe_error)WFE_ERROR_INIT;
         r = undo->again(session, holdings->id, &err);
     }

@@ -33,6 +33,7 @@ struct wfe_rpc {
     char *target;
     struct wfe_rpc_options options;
     atomic_uint calls;
+    atomic_bool is_away; /* it was waited for in vain */
 };
 
 /*
@@ -50,6 +51,7 @@ struct wfe_rpc_call {
     int64_t timeout_ms;
     int64_t started_ns;
     bool begun;
+    bool waits; /* for the daemon */
     grpc_metadata_array initial_metadata;
     grpc_metadata_array trailing_metadata;
 
@@ -171,6 +173,16 @@ int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, s
     return 0;
 }
 
+bool wfe_rpc_is_lost(const struct wfe_error *err)
+{
+    return err->kind == WFE_ERROR_CONTAINERD && err->errnum == EAGAIN;
+}
+
+bool wfe_rpc_is_away(const struct wfe_rpc *rpc)
+{
+    return atomic_load(&rpc->is_away);
+}
+
 void wfe_rpc_wake(struct wfe_rpc *rpc)
 {
     grpc_channel_check_connectivity_state(rpc->channel, 1);
@@ -248,6 +260,17 @@ static int open_call(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
     return 0;
 }
 
+/* What a call's end says of the daemon. */
+static void note_presence(const struct wfe_rpc_call *call)
+{
+    struct wfe_rpc *rpc = call->rpc;
+    if (call->status == GRPC_STATUS_OK)
+        atomic_store(&rpc->is_away, false);
+    else if (call->status == GRPC_STATUS_DEADLINE_EXCEEDED && call->waits &&
+             grpc_channel_check_connectivity_state(rpc->channel, 0) != GRPC_CHANNEL_READY)
+        atomic_store(&rpc->is_away, true);
+}
+
 /* Waits for the call's end until deadline; true once its status is known. */
 static bool await_status(struct wfe_rpc_call *call, gpr_timespec deadline)
 {
@@ -256,6 +279,7 @@ static bool await_status(struct wfe_rpc_call *call, gpr_timespec deadline)
         grpc_event event = grpc_completion_queue_pluck(call->queue, &call->status, deadline, NULL);
         if (event.type == GRPC_OP_COMPLETE) {
             call->finished = true;
+            note_presence(call);
             const struct wfe_rpc_options *options = &call->rpc->options;
             if (options->observer)
                 options->observer(options->observer_context, call->name, (int)call->status,
@@ -312,12 +336,13 @@ static int headers_add(struct headers *headers, const struct wfe_rpc_call *call,
     return 0;
 }
 
-static int headers_from_context(struct headers *headers, const struct wfe_rpc_call *call,
+static int headers_from_context(struct headers *headers, struct wfe_rpc_call *call,
     const struct wfe_rpc_context *context, struct wfe_error *err)
 {
     if (!context)
         return 0;
-    if (context->wait_for_ready)
+    call->waits = context->wait_for_ready && !wfe_rpc_is_away(call->rpc);
+    if (call->waits)
         headers->flags = GRPC_INITIAL_METADATA_WAIT_FOR_READY |
                          GRPC_INITIAL_METADATA_WAIT_FOR_READY_EXPLICITLY_SET;
     int r = headers_add(headers, call, "containerd-namespace", context->namespace_, err);

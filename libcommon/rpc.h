@@ -27,6 +27,9 @@
  * EBUSY, PERMISSION_DENIED EACCES, INVALID_ARGUMENT EINVAL, otherwise EIO. A reply that is
  * missing or cannot be decoded is WFE_ERROR_CONTAINERD (EPROTO), a namespace or lease that
  * no header can carry WFE_ERROR_INPUT (EINVAL).
+ *
+ * A daemon that was waited for in vain is away: it is not waited for again before it has answered
+ * something.
  */
 
 #include <stdbool.h>
@@ -82,6 +85,10 @@ struct wfe_rpc_options {
  */
 int wfe_rpc_connect(const char *target, const struct wfe_rpc_options *options, struct wfe_rpc **ret,
     struct wfe_error *err);
+/* Whether a call failed with UNAVAILABLE: the daemon, or the way to it, was lost, and what was
+ * asked for may have been done. */
+bool wfe_rpc_is_lost(const struct wfe_error *err);
+bool wfe_rpc_is_away(const struct wfe_rpc *rpc);
 /* Begin to make the connection, for a call that comes later. */
 void wfe_rpc_wake(struct wfe_rpc *rpc);
 /* All calls must have been freed. NULL is fine. */

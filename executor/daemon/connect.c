@@ -9,11 +9,16 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "introspection.pb-c.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 #include "version.pb-c.h"
+
+/* The next one waits for the daemon by itself. */
+#define UNDO_TRIES 5
+#define UNDO_PAUSE_MS 100
 
 #define DEFAULT_SNAPSHOTTER "overlayfs"
 #define SNAPSHOTTER_TYPE "io.containerd.snapshotter.v1"
@@ -196,7 +201,10 @@ static int start(
     if (!session->address)
         return wfe_error_nomem(err);
     r = open_connections(session, options, err);
-    return r < 0 ? r : name_address(session, ask_daemon(session, err), err);
+    if (r == 0)
+        r = name_address(session, ask_daemon(session, err), err);
+    session->reached = r == 0;
+    return r;
 }
 
 int wfe_connect_start(
@@ -276,8 +284,7 @@ int wfe_session_undo_start(const struct wfe_session *session, struct wfe_rpc_met
     struct wfe_rpc_context context = {
         .namespace_ = session->namespace_,
         .timeout_ms = timeout_ms,
-        /* One that never answered has nothing to unmake. */
-        .wait_for_ready = session->version[0] != '\0',
+        .wait_for_ready = session->reached,
     };
     return wfe_rpc_start(session->rpc, &context, method, request, ret_call, err);
 }
@@ -299,9 +306,20 @@ int wfe_session_undo_finish(struct wfe_rpc_call *call, struct wfe_error *err)
 int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
     const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err)
 {
-    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
-    int r = wfe_session_undo_start(session, method, request, timeout_ms, &call, err);
-    return r < 0 ? r : wfe_session_undo_finish(call, err);
+    for (int tries = 1;; tries++) {
+        WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+        struct wfe_error failure = WFE_ERROR_INIT;
+        int r = wfe_session_undo_start(session, method, request, timeout_ms, &call, &failure);
+        if (r == 0)
+            r = wfe_session_undo_finish(call, &failure);
+        if (r == 0 || !session->reached || !wfe_rpc_is_lost(&failure) || tries == UNDO_TRIES) {
+            if (r < 0 && err)
+                *err = failure;
+            return r;
+        }
+        struct timespec pause = {.tv_nsec = UNDO_PAUSE_MS * 1000000L};
+        nanosleep(&pause, NULL);
+    }
 }
 
 int wfe_unique_name(char name[WFE_UNIQUE_NAME_MAX], struct wfe_error *err)

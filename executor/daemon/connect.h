@@ -41,6 +41,7 @@ struct wfe_session {
     const char *namespace_; /* borrowed from the options */
     const char *snapshotter;
     bool has_native;   /* the daemon has WFE_NATIVE_SNAPSHOTTER as well */
+    bool reached;      /* the connection stood once: there may be something to unmake */
     const char *lease; /* borrowed; NULL outside of a lease */
     struct wfe_cancel *cancel;
     struct wfe_rpc_call *version_call, *plugins_call,
@@ -79,12 +80,13 @@ void wfe_session_done(struct wfe_session *session);
 /*
  * A request that unmakes something: what is gone already (NOT_FOUND) is success, the session's
  * token does not cancel it, and it goes out without the lease. A daemon that went away is waited
- * for. The reply is dropped. err may be NULL. Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_TIMEOUT.
+ * for, and asked again when it went meanwhile. The reply is dropped. err may be NULL. Errors:
+ * WFE_ERROR_CONTAINERD, WFE_ERROR_TIMEOUT.
  */
 int wfe_session_undo(const struct wfe_session *session, struct wfe_rpc_method method,
     const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_error *err);
-/* The same in two halves. The first leaves *ret_call (caller frees) alone when it fails; the second
- * takes NULL for what never went out, and does nothing then. */
+/* The same in two halves, without asking again. The first leaves *ret_call (caller frees) alone
+ * when it fails; the second takes NULL for what never went out, and does nothing then. */
 int wfe_session_undo_start(const struct wfe_session *session, struct wfe_rpc_method method,
     const ProtobufCMessage *request, int64_t timeout_ms, struct wfe_rpc_call **ret_call,
     struct wfe_error *err);

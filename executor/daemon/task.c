@@ -79,12 +79,6 @@ int wfe_task_create(const struct wfe_session *session, const char *id,
         session->rpc, &context, (struct wfe_rpc_method){TASKS, "Create"}, &request.base, NULL, err);
 }
 
-/* Whether the daemon, or the way to it, was lost. */
-static bool is_lost(int r, const struct wfe_error *failure)
-{
-    return r == -EAGAIN && failure->kind == WFE_ERROR_CONTAINERD;
-}
-
 static int start_wait_on(struct wfe_rpc *rpc, const struct wfe_session *session, const char *id,
     struct wfe_cancel *cancel, struct wfe_rpc_call **ret, struct wfe_error *err)
 {
@@ -102,7 +96,7 @@ static int start_wait(const struct wfe_session *session, const char *id, struct 
 {
     struct wfe_error failure = WFE_ERROR_INIT;
     int r = start_wait_on(wfe_session_wait_rpc(session), session, id, cancel, ret, &failure);
-    if (is_lost(r, &failure))
+    if (wfe_rpc_is_lost(&failure))
         return start_wait_on(session->rpc, session, id, cancel, ret, err);
     if (r < 0 && err)
         *err = failure;
@@ -137,7 +131,7 @@ static int find_again(const struct wfe_session *session, const char *id, struct 
     struct wfe_rpc_context context = wfe_session_context(session);
     context.cancel = cancel;
     context.wait_for_ready = true;
-    int64_t until = now_ms() + RECONNECT_TIMEOUT_MS;
+    int64_t until = now_ms() + (wfe_rpc_is_away(session->rpc) ? 0 : RECONNECT_TIMEOUT_MS);
     for (;;) {
         WFE_MESSAGE ProtobufCMessage *reply = NULL;
         struct wfe_error failure = WFE_ERROR_INIT;
@@ -150,16 +144,17 @@ static int find_again(const struct wfe_session *session, const char *id, struct 
             return 0;
         }
         bool is_over = now_ms() >= until;
-        if (!is_over && is_lost(r, &failure)) {
+        if (!is_over && wfe_rpc_is_lost(&failure)) {
             pause_ms(PAUSE_MS);
             continue;
         }
+        if (is_over)
+            return wfe_error_set(err, WFE_ERROR_TIMEOUT, ETIMEDOUT,
+                "the daemon did not come back within %d s: %s", RECONNECT_TIMEOUT_MS / 1000,
+                failure.message);
         if (err)
             *err = failure;
-        if (is_over)
-            wfe_error_prefix(
-                err, "the daemon did not come back within %d s", RECONNECT_TIMEOUT_MS / 1000);
-        return is_over ? -ETIMEDOUT : r;
+        return r;
     }
 }
 
@@ -179,7 +174,7 @@ int wfe_task_start(const struct wfe_session *session, const char *id, struct wfe
     for (;;) {
         struct wfe_error failure = WFE_ERROR_INIT;
         int r = request_start(session, id, &failure);
-        if (!is_lost(r, &failure)) {
+        if (!wfe_rpc_is_lost(&failure)) {
             if (r < 0 && err)
                 *err = failure;
             return r;
@@ -249,7 +244,7 @@ static int stop_task(const struct wfe_session *session, const char *id, uint64_t
     for (;;) {
         struct wfe_error failure = WFE_ERROR_INIT;
         int r = try_to_stop(session, id, grace_ms, ret_status, &failure);
-        if (!is_lost(r, &failure)) {
+        if (!wfe_rpc_is_lost(&failure)) {
             if (r < 0 && err)
                 *err = failure;
             return r;
@@ -274,38 +269,48 @@ int wfe_task_stop(
     return r;
 }
 
-/* The daemon went away while the task runs on. */
+/* The daemon went away while the task runs on. What failure holds is replaced. */
 static int wait_again(const struct wfe_session *session, const char *id, struct wfe_rpc_call **wait,
     struct wfe_error *failure)
 {
     wfe_rpc_call_free(wfe_steal(wait));
+    *failure = (struct wfe_error)WFE_ERROR_INIT;
     TaskTypes__Status status;
     int r = find_again(session, id, session->cancel, &status, failure);
     /* containerd 1.7 and newer drop a task that has ended when they start, and its status with it.
      */
     if (r == -ENOENT)
         wfe_error_prefix(failure, "the step ended while the daemon was away, and how is not known");
-    return r < 0 ? r : start_wait_on(session->rpc, session, id, session->cancel, wait, failure);
+    return r < 0 ? r : start_wait(session, id, session->cancel, wait, failure);
 }
 
-/* Ask something whose answer nobody needs. */
-static void nudge(const struct wfe_session *session, const char *id, struct wfe_rpc_call **call)
+/* Ask something of which only the answer matters, on each connection, and see that the last one was
+ * answered: a peer that hangs still acknowledges what it gets. */
+static int nudge(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call *calls[static 2], struct wfe_error *err)
 {
-    wfe_rpc_call_free(wfe_steal(call));
+    struct wfe_rpc *connections[] = {session->rpc, session->own_wait_rpc};
     Tasks__GetRequest request = TASKS__GET_REQUEST__INIT;
     request.container_id = (char *)id;
     struct wfe_rpc_context context = wfe_session_context(session);
-    wfe_rpc_start(wfe_session_wait_rpc(session), &context, (struct wfe_rpc_method){TASKS, "Get"},
-        &request.base, call, NULL);
+    for (int i = 0; i < 2; i++) {
+        WFE_MESSAGE ProtobufCMessage *reply = NULL;
+        struct wfe_error failure = WFE_ERROR_INIT;
+        if (calls[i] && wfe_rpc_receive(calls[i], 0, &reply, &failure) == -ETIMEDOUT &&
+            failure.kind == WFE_ERROR_NONE)
+            return wfe_error_set(err, WFE_ERROR_CONTAINERD, EAGAIN,
+                "the daemon has not answered for %d s", NUDGE_MS / 1000);
+        wfe_rpc_call_free(wfe_steal(&calls[i]));
+        wfe_rpc_start(connections[i], &context, (struct wfe_rpc_method){TASKS, "Get"},
+            &request.base, &calls[i], NULL);
+    }
+    return 0;
 }
 
-/* wfe_task_wait_finish() on a connection that is seen to live. */
-static int await_status(const struct wfe_session *session, const char *id,
-    struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err)
+static int await_nudged(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call *wait, int64_t wait_ms, struct wfe_rpc_call *calls[static 2],
+    uint32_t *ret_status, struct wfe_error *err)
 {
-    if (!session->own_wait_rpc)
-        return wfe_task_wait_finish(wait, wait_ms, ret_status, err);
-    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
     int64_t until = now_ms() + wait_ms;
     for (;;) {
         int64_t left = wait_ms < 0 ? NUDGE_MS : until - now_ms();
@@ -318,8 +323,23 @@ static int await_status(const struct wfe_session *session, const char *id,
                 *err = failure;
             return r;
         }
-        nudge(session, id, &call);
+        r = nudge(session, id, calls, err);
+        if (r < 0)
+            return r;
     }
+}
+
+/* wfe_task_wait_finish() on a connection that is seen to live. */
+static int await_status(const struct wfe_session *session, const char *id,
+    struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err)
+{
+    if (!session->own_wait_rpc)
+        return wfe_task_wait_finish(wait, wait_ms, ret_status, err);
+    struct wfe_rpc_call *calls[2] = {NULL};
+    int r = await_nudged(session, id, wait, wait_ms, calls, ret_status, err);
+    wfe_rpc_call_free(calls[0]);
+    wfe_rpc_call_free(calls[1]);
+    return r;
 }
 
 /* Until the task ends by itself: 0; its time is up: -ETIMEDOUT; we were asked to stop:
@@ -339,11 +359,11 @@ static int await_end(const struct wfe_session *session, const char *id, struct w
         int r = *wait ? await_status(session, id, *wait, left, ret_status, &failure) : -EAGAIN;
         if (r == 0 || (r == -ETIMEDOUT && failure.kind == WFE_ERROR_NONE) || r == -ECANCELED)
             return r;
-        if (!*wait || is_lost(r, &failure))
+        if (!*wait || wfe_rpc_is_lost(&failure))
             r = wait_again(session, id, wait, &failure);
         if (r == -ECANCELED)
             return r;
-        if (r < 0 && !is_lost(r, &failure)) {
+        if (r < 0 && !wfe_rpc_is_lost(&failure)) {
             /* The daemon's words for it. */
             if (strstr(failure.message, "ttrpc: closed"))
                 wfe_error_prefix(&failure, "the container's shim died, and the step with it");
@@ -367,9 +387,13 @@ int wfe_task_run(const struct wfe_session *session, const char *id,
 {
     /* In flight before the start: a task that ends at once must find its waiter. */
     WFE_RPC_CALL struct wfe_rpc_call *wait = NULL;
-    int r = start_wait(session, id, session->cancel, &wait, err);
-    if (r < 0)
+    struct wfe_error failure = WFE_ERROR_INIT;
+    int r = start_wait(session, id, session->cancel, &wait, &failure);
+    if (r < 0 && !wfe_rpc_is_lost(&failure)) {
+        if (err)
+            *err = failure;
         return r;
+    }
     r = wfe_task_start(session, id, err);
     if (r < 0)
         return r;
@@ -410,8 +434,15 @@ int wfe_task_delete(
         /* It still runs, which not every version of the daemon says with a status of its own, or
          * the daemon is away for a moment. */
         uint32_t status;
-        if (stop_task(session, id, 0, &status, NULL) < 0)
-            pause_ms(PAUSE_MS);
+        struct wfe_error trouble = WFE_ERROR_INIT;
+        if (stop_task(session, id, 0, &status, &trouble) == 0)
+            continue;
+        if (trouble.kind == WFE_ERROR_TIMEOUT) {
+            if (err)
+                *err = trouble;
+            return -trouble.errnum;
+        }
+        pause_ms(PAUSE_MS);
     }
 }
 

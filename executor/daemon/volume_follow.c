@@ -86,9 +86,8 @@ int wfe_volume_look_last(struct wfe_volume_follow *follow, struct wfe_error *err
         int r = look(follow, true, &failure);
         if (r == 0)
             return 0;
-        bool is_lost = r == -EAGAIN && failure.kind == WFE_ERROR_CONTAINERD;
         lost_ms += LAST_PAUSE_MS;
-        if (is_lost ? lost_ms >= LAST_LOST_MS : tries++ == LAST_TRIES) {
+        if (wfe_rpc_is_lost(&failure) ? lost_ms >= LAST_LOST_MS : tries++ == LAST_TRIES) {
             if (err)
                 *err = failure;
             return r;

@@ -11,6 +11,9 @@
 #include "libcommon/cleanup.h"
 #include "libcommon/log.h"
 
+/* Of a step, whose command runs in the last one alone. */
+#define TRIES 3
+
 static const char *find_address(const char *given, const struct wfe_step_config *config)
 {
     const char *const candidates[] = {
@@ -48,10 +51,23 @@ static bool lacks_files(const struct step_run *run, const struct wfe_error *err)
            !run->options->io_given && strstr(err->message, wfe_task_io_stdout(run->io));
 }
 
-/* One try. ret_data: the step's output, NULL when its task never ran. *ret_again: the inputs could
- * not be mounted, so they have to be layers; or the daemon shares less than was remembered. */
-static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome *outcome,
-    cJSON **ret_data, bool *ret_again)
+/* Whether the daemon was lost, which is told with what it means for who wants to try again. */
+static bool judge_loss(const struct step_run *run, struct wfe_error *err)
+{
+    bool is_away = run->start_asked && err->kind == WFE_ERROR_TIMEOUT;
+    if (!run->connected || !(wfe_rpc_is_lost(err) || is_away))
+        return false;
+    wfe_error_prefix(err, "%s",
+        run->start_asked
+            ? "the daemon was lost after the step had been started, so that a retry may "
+              "do things twice"
+            : "the daemon was lost before the step was started, so that a retry is safe");
+    return !run->start_asked;
+}
+
+/* One try. ret_data: the step's output, NULL when its task never ran. */
+static void try_step(
+    struct step_run *run, const cJSON *data, struct wfe_outcome *outcome, cJSON **ret_data)
 {
     int r = wfe_step_run_stages(run, data, &outcome->error);
     if (r < 0)
@@ -61,7 +77,7 @@ static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome
     run->io_unseen = r < 0 && lacks_files(run, &outcome->error);
     if (run->io_unseen)
         wfe_sharing_forget(&run->session);
-    *ret_again = run->mount_fails || run->io_unseen;
+    run->lost_early = r < 0 && judge_loss(run, &outcome->error);
     if (run->mount && run->ended) {
         run->mount_broke = wfe_input_mount_check(run->mount, &run->mount_error) < 0;
         wfe_input_mount_stop(run->mount);
@@ -80,13 +96,36 @@ static void try_step(struct step_run *run, const cJSON *data, struct wfe_outcome
     wfe_step_run_release(run);
 }
 
+/* Whether the step is worth another try, and how: the inputs could not be mounted, so they have to
+ * be layers; the daemon shares less than was remembered; or it was lost, and what was made there
+ * has been unmade since. */
+static bool plan_again(
+    const struct step_run *run, const struct wfe_outcome *outcome, struct step_run *next)
+{
+    const char *reason = outcome->error.kind != WFE_ERROR_NONE
+                             ? outcome->error.message
+                             : "a target is no plain directory of the image";
+    if (run->mount_fails) {
+        wfe_log(
+            WFE_LOG_WARN, "inputs", "they can't be mounted and are applied as layers: %s", reason);
+        next->inputs_as = WFE_INPUTS_LAYER;
+    } else if (run->io_unseen) {
+        wfe_log(WFE_LOG_INFO, "output", "the daemon's sharing has changed: %s", reason);
+    } else if (run->lost_early) {
+        wfe_log(WFE_LOG_WARN, "connect", "it is tried again: %s", reason);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 static void run_step(const struct wfe_workflow *workflow, const struct wfe_step *step,
     const struct wfe_run_options *options, struct wfe_outcome *ret, cJSON **ret_data)
 {
     const cJSON *data = workflow->data;
     /* The steps are where their services are. */
     const char *workflow_id = wfe_service_data_workflow(data);
-    const struct step_run start = {
+    struct step_run next = {
         .options = options,
         .step = step,
         .name = step->name ? step->name : "unknown",
@@ -95,25 +134,13 @@ static void run_step(const struct wfe_workflow *workflow, const struct wfe_step 
     };
     wfe_log_set_step(step->name);
     wfe_progress_step(options->progress, step->name);
-    struct step_run run = start;
-    struct wfe_outcome outcome = {.kind = WFE_OUTCOME_DONE};
-    bool again;
-    try_step(&run, data, &outcome, ret_data, &again);
-    if (again) {
-        bool mount_fails = run.mount_fails;
-        const char *reason = outcome.error.kind != WFE_ERROR_NONE
-                                 ? outcome.error.message
-                                 : "a target is no plain directory of the image";
-        if (mount_fails)
-            wfe_log(WFE_LOG_WARN, "inputs", "they can't be mounted and are applied as layers: %s",
-                reason);
-        else
-            wfe_log(WFE_LOG_INFO, "output", "the daemon's sharing has changed: %s", reason);
-        run = start;
-        if (mount_fails)
-            run.inputs_as = WFE_INPUTS_LAYER;
+    struct wfe_outcome outcome;
+    for (int tries = 1;; tries++) {
+        struct step_run run = next;
         outcome = (struct wfe_outcome){.kind = WFE_OUTCOME_DONE};
-        try_step(&run, data, &outcome, ret_data, &again);
+        try_step(&run, data, &outcome, ret_data);
+        if (tries == TRIES || !plan_again(&run, &outcome, &next))
+            break;
     }
     if (outcome.kind != WFE_OUTCOME_DONE && step->name)
         wfe_error_prefix(&outcome.error, "step '%s'", step->name);

@@ -26,6 +26,7 @@ struct step_run {
     struct wfe_session session;
     struct wfe_rpc_call *lease_call; /* in flight while the image is looked up */
     bool connected, lease_made, snapshot_made, container_made, task_made;
+    bool start_asked; /* its command may have run */
     struct wfe_inputs inputs;
     enum wfe_inputs_kind inputs_as;
     struct wfe_input_mount *mount; /* NULL: the inputs are layers */
@@ -42,7 +43,8 @@ struct step_run {
     cJSON *spec;
     enum wfe_task_io_kind io_kind;
     struct wfe_task_io *io;
-    bool io_unseen; /* what was remembered of the daemon's sharing is not so */
+    bool lost_early; /* the daemon, before the step's command can have run */
+    bool io_unseen;  /* what was remembered of the daemon's sharing is not so */
     struct wfe_task_end end;
     bool ended;       /* `end` is valid: the task ran */
     cJSON *artifacts; /* references to its outputs; NULL: none */

@@ -417,6 +417,7 @@ static int run_task(struct step_run *run, struct wfe_error *err)
         .timeout_ms = run->step->config.timeout_ms,
         .grace_ms = run->step->config.grace_ms,
     };
+    run->start_asked = true;
     r = wfe_task_run(&run->session, run->id, &limits, &run->end, err);
     run->ended = r == 0;
     if (run->ended)

@@ -8,6 +8,9 @@
 
 #define UNDO_TIMEOUT_MS 30000
 
+/* A daemon that was lost meanwhile is waited for by what a try unmakes. */
+#define TAKE_TRIES 5
+
 /* The rest of its output, and where that was. */
 static void end_io(struct step_run *run)
 {
@@ -38,9 +41,14 @@ static void take_artifacts(struct step_run *run)
         .chain = &run->root_chain,
     };
     const struct wfe_step_config *config = &run->step->config;
-    run->artifacts_failed =
-        wfe_output_artifacts_take(&source, config->outputs, config->output_count,
-            run->options->store_path, &run->artifacts, &run->artifacts_error) < 0;
+    for (int tries = 1; tries <= TAKE_TRIES; tries++) {
+        run->artifacts_error = (struct wfe_error)WFE_ERROR_INIT;
+        run->artifacts_failed =
+            wfe_output_artifacts_take(&source, config->outputs, config->output_count,
+                run->options->store_path, &run->artifacts, &run->artifacts_error) < 0;
+        if (!run->artifacts_failed || !wfe_rpc_is_lost(&run->artifacts_error))
+            break;
+    }
 }
 
 static void collect(void *context)

@@ -8,7 +8,7 @@ import sys
 
 from lab import REPOSITORY, Lab, Report
 
-BENCHMARKS = ("step", "input", "mount", "pull")
+BENCHMARKS = ("step", "input", "mount", "pull", "remote")
 
 
 def main():
@@ -17,7 +17,7 @@ def main():
                         help="which ones: " + ", ".join(BENCHMARKS) + " (default: all)")
     parser.add_argument("-n", "--runs", type=int, default=25, help="counted runs of each command")
     parser.add_argument("--scale", type=float, default=1,
-                        help="size of what is mounted (1 is 2 GB and 100,000 files) and pulled (300 MB)")
+                        help="size of what is mounted (1 is 2 GB and 100,000 files) and pulled or uploaded (300 MB)")
     parser.add_argument("--keep", metavar="DIR",
                         help="keep what is mounted there, and take it from there the next time")
     arguments = parser.parse_args()
