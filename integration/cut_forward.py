@@ -13,6 +13,8 @@ FRAME_HEADER_BYTES = 9
 HEADERS = 1
 END_STREAM = 1
 
+WORK_S = 0.01
+
 
 class Frames:
     """What comes from one end, a frame at a time: (bytes, type, flags, stream)."""
@@ -57,7 +59,7 @@ class CutForward:
         self._flowing = threading.Event()
         self._flowing.set()
         self._sockets = set()
-        self._number = self._answered = self._bytes = None
+        self._number = self._at = self._bytes = None
         self._away_s = 0.0
         self._timer = None
         self.listen()
@@ -65,13 +67,15 @@ class CutForward:
     def address(self):
         return f"tcp://{self.host}:{self.port}"
 
-    def reset(self, number=None, answered=False, sent_bytes=None, away_s=0.3):
+    def reset(self, number=None, at="request", sent_bytes=None, away_s=0.3):
         """Forget what was counted, and be cut for a while at the request of that number (from 1): it
-        does not reach the daemon, or, when it is `answered`, its answer does not reach us. Or once so
-        many bytes have been sent."""
+        does not reach the daemon ("request"), its "answer" does not reach us, or the daemon is at
+        "work" on it. Or once so many bytes have been sent."""
+        if self._timer:
+            self._timer.join()
         with self._lock:
             self.requests = self.cuts = self.sent_bytes = 0
-            self._number, self._answered, self._away_s = number, answered, away_s
+            self._number, self._at, self._away_s = number, at, away_s
             self._bytes = sent_bytes
 
     def cut(self, away_s=None):
@@ -158,8 +162,11 @@ class CutForward:
                     self.requests += 1
                     numbers[stream] = self.requests
                 self.sent_bytes += len(data)
-                is_due = not self._answered and self._number and self.requests == self._number
-                if is_due or (self._bytes and self.sent_bytes >= self._bytes):
+                is_due = kind == HEADERS and self.requests == self._number
+                if is_due and self._at == "work":
+                    threading.Timer(WORK_S, self.cut, (self._away_s,)).start()
+                elif (is_due and self._at == "request") or (
+                        self._bytes and self.sent_bytes >= self._bytes):
                     self.cut(self._away_s)
                     return
             daemon.sendall(data)
@@ -169,7 +176,7 @@ class CutForward:
             self._flowing.wait()
             if kind == HEADERS and flags & END_STREAM:
                 with self._lock:
-                    if self._answered and numbers.get(stream) == self._number:
+                    if self._at == "answer" and numbers.get(stream) == self._number:
                         self.cut(self._away_s)
                         return
             client.sendall(data)

@@ -9,8 +9,13 @@ import subprocess
 import time
 
 from cut_forward import CutForward
+from delayed_forward import DelayedForward
 from harness import IMAGE
 from remote import RemoteTest
+
+
+# What is asked while the connection is made. A forward that is not there then is not waited for.
+QUESTIONS = 3
 
 
 class FaultyWay(RemoteTest):
@@ -90,25 +95,31 @@ class FaultyWay(RemoteTest):
 
 
 class CutForwards(FaultyWay):
-    def cut_at_requests(self, answered):
-        """At every second request, of which there are not the same number in each run: polls and
+    def cut_at_requests(self, at, first):
+        """At every third request, of which there are not the same number in each run: polls and
         others' leftovers come when they will."""
         self.check_whole(*self.run_whole())
         self.forward.reset()
         self.check_whole(*self.run_whole())
-        for number in range(1 + answered, self.forward.requests - 2, 2):
+        for number in range(first, self.forward.requests - 2, 3):
             with self.subTest(request=number):
-                self.forward.reset(number, answered)
+                self.forward.reset(number, at)
                 outcome, content = self.run_whole()
                 self.assertEqual(self.forward.cuts, 1)
-                self.check_whole(outcome, content)
+                if outcome.status != 0 and number <= QUESTIONS:
+                    self.judge_loss(outcome, "failed to connect to containerd at ")
+                else:
+                    self.check_whole(outcome, content)
                 self.assert_nothing_left()
 
     def test_requests_that_never_arrive(self):
-        self.cut_at_requests(answered=False)
+        self.cut_at_requests("request", 1)
+
+    def test_requests_that_are_worked_on(self):
+        self.cut_at_requests("work", 2)
 
     def test_answers_that_never_arrive(self):
-        self.cut_at_requests(answered=True)
+        self.cut_at_requests("answer", 3)
 
     def test_in_the_midst_of_an_upload(self):
         filler = os.urandom(4 << 20)
@@ -182,6 +193,14 @@ class SilentWays(FaultyWay):
         self.assertIs(outcome.result["error"]["retryable"], True)
 
 
+class SlowForwards(FaultyWay):
+    def make_forward(self):
+        return DelayedForward(self.session.remote.socket, 0.05)
+
+    def test_a_hundred_milliseconds(self):
+        self.check_whole(*self.run_whole(os.urandom(1 << 20)))
+
+
 class Networks(FaultyWay):
     """Between the forward and the step's executor, which is in a network namespace."""
 
@@ -220,9 +239,8 @@ class Networks(FaultyWay):
         self.finish_waiting(process)
 
     def test_a_slow_and_lossy_network(self):
-        for device in ([f"{self.link}"], ["eth0"]):
-            inside = ["-n", self.net] if device == ["eth0"] else []
-            made = subprocess.run(["tc", *inside, "qdisc", "add", "dev", *device, "root", "netem",
+        for device in (["dev", self.link], ["-n", self.net, "dev", "eth0"]):
+            made = subprocess.run(["tc", *device[:-2], "qdisc", "add", *device[-2:], "root", "netem",
                                    "delay", "50ms", "loss", "1%"], stdin=subprocess.DEVNULL,
                                   stderr=subprocess.PIPE, text=True, check=False)
             if made.returncode != 0:
