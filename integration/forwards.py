@@ -26,8 +26,11 @@ class Forward:
             except OSError:
                 client.close()
                 continue
-            for source, sink in ((client, daemon), (daemon, client)):
-                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+            for source, sink, see in ((client, daemon, self.see_sent), (daemon, client, None)):
+                threading.Thread(target=self._copy, args=(source, sink, see), daemon=True).start()
+
+    def see_sent(self, data):
+        """Gets what clients send before the daemon does."""
 
     def _connect(self):
         if isinstance(self.target, tuple):
@@ -37,9 +40,11 @@ class Forward:
         return daemon
 
     @staticmethod
-    def _copy(source, sink):
+    def _copy(source, sink, see=None):
         try:
             while data := source.recv(1 << 18):
+                if see:
+                    see(data)
                 sink.sendall(data)
         except OSError:
             pass

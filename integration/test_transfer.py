@@ -13,7 +13,6 @@ import unittest
 
 from harness import IMAGE, Session, does_not_apply
 from registry import TokenServer, add_image, finish_layout, make_certificates, start_layout
-from test_addresses import TcpForward
 from test_pull import PullTest, busybox
 
 
@@ -244,22 +243,24 @@ class Obstacles(TransferTest):
             self.assertEqual(process.returncode, 0, process.stderr)
             self.assert_image_works("registry.invalid/team/box:1")
 
-    def remote(self):
-        forward = TcpForward(self.session.ctr_address())
-        self.addCleanup(forward.close)
-        return ["--address", f"tcp://127.0.0.1:{forward.port}"]
+    in_mounts_of_its_own = False
+
+    def executor_command(self, *arguments, global_options=()):
+        command = super().executor_command(*arguments, global_options=global_options)
+        return ["unshare", "--mount", *command] if self.in_mounts_of_its_own else command
 
     def test_a_registry_of_this_machine_for_a_daemon_elsewhere(self):
+        self.in_mounts_of_its_own = True
         name = self.push_busybox()
-        process = self.assert_own("the registry is on this machine", name,
-                                  global_options=self.remote())
+        process = self.assert_own("the registry is on this machine", name)
         if not self.tls:
             self.assertEqual(process.returncode, 0, process.stderr)
             self.assert_image_works(name)
 
     def test_credentials_for_a_daemon_elsewhere(self):
+        self.in_mounts_of_its_own = True
         self.assert_own("credentials stay on this machine", "--creds", "ann:secret",
-                        "registry.invalid/team/box:1", global_options=self.remote())
+                        "registry.invalid/team/box:1")
 
     def test_a_proxy_of_this_environment(self):
         self.assert_own("the proxy", "registry.invalid/team/box:1",

@@ -7,9 +7,14 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "executor/daemon/content.h"
 #include "libcommon/cleanup.h"
+
+/* The first layer is what unpacking waits for, so it has the line to itself for a moment; where
+ * that is enough for a layer, two at once would only be in each other's way. */
+#define HEAD_START_MS 250
 
 struct job {
     const struct wfe_pull_layers *layers;
@@ -19,7 +24,8 @@ struct job {
     bool told;            /* that unpacking is all that remains */
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
-    size_t next; /* layer to be fetched */
+    unsigned started; /* threads, each of which begins HEAD_START_MS after the one before */
+    size_t next;      /* layer to be fetched */
     bool fetched[WFE_IMAGE_MAX_LAYERS];
     size_t missing_count; /* layers that are not fetched yet, each counted once */
     int r;                /* of the first fetch that failed */
@@ -125,9 +131,25 @@ static void note_end(struct job *job, size_t index, int r, const struct wfe_erro
         wfe_cancel_trigger(job->cancel);
 }
 
+/* Until it is this thread's turn to begin, or nothing is left to do. */
+static void await_turn(struct job *job)
+{
+    struct timespec turn;
+    clock_gettime(CLOCK_MONOTONIC, &turn);
+    pthread_mutex_lock(&job->lock);
+    int64_t ns = turn.tv_nsec + (int64_t)job->started++ * HEAD_START_MS * 1000000;
+    turn.tv_sec += ns / 1000000000;
+    turn.tv_nsec = ns % 1000000000;
+    int r = 0;
+    while (r == 0 && job->r == 0 && job->next < job->layers->manifest->layer_count)
+        r = pthread_cond_timedwait(&job->changed, &job->lock, &turn);
+    pthread_mutex_unlock(&job->lock);
+}
+
 static void *fetch_layers(void *context)
 {
     struct job *job = context;
+    await_turn(job);
     ssize_t index;
     while ((index = next_layer(job)) >= 0) {
         struct wfe_error err = WFE_ERROR_INIT;
@@ -229,7 +251,11 @@ int wfe_pull_layers(const struct wfe_pull_layers *layers, struct wfe_error *err)
     for (size_t i = 0; i < layers->manifest->layer_count; i++)
         job->missing_count += first_of(layers->manifest, i) == i;
     pthread_mutex_init(&job->lock, NULL);
-    pthread_cond_init(&job->changed, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&job->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
     struct wfe_cancel_entry entry = {.callback = pass_on, .context = job->cancel};
     wfe_cancel_add(layers->session->cancel, &entry);
     r = run_job(job, err);
