@@ -116,17 +116,15 @@ class PrivateDaemon(IntegrationTest):
     def test_containers_of_a_killed_daemon_end_with_it(self):
         self.start()
         address = os.path.join(self.dir, "containerd.sock")
-        namespace = os.path.basename(self.parent)
         for command in (["images", "import", self.session.image_archive],
                         ["run", "--detach", IMAGE, "sleeper", "sleep", "1000"]):
-            subprocess.run(["ctr", "--address", address, "--namespace", namespace, *command],
+            subprocess.run(["ctr", "--address", address, "--namespace", self.namespace, *command],
                            check=True, stdout=subprocess.DEVNULL)
         with open(os.path.join(self.dir, "containerd.pid"), encoding="utf-8") as file:
             os.kill(int(file.read()), 9)
         stopped = self.containerd_dev("stop")
         self.assertEqual(stopped.returncode, 0, stopped.stderr)
         self.assertEqual(os.listdir(self.parent), [])
-        self.namespace = namespace
         self.assert_nothing_left()
 
     def test_a_directory_with_other_files_is_left_alone(self):
