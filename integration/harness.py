@@ -24,6 +24,7 @@ import time
 import unittest
 import urllib.parse
 
+from daemon_client import DaemonClient
 from forwards import UnixForward
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -78,6 +79,7 @@ class Session:
         self.daemon_dir = None
         self.io_dir = os.environ.get("WFE_IO_DIR")
         self._forward = None
+        self._client = None
         self._shares = None
         self.address = address
         if not self.address:
@@ -119,7 +121,15 @@ class Session:
         """After it was killed, with all that it had."""
         self._containerd_dev("start")
 
+    def client(self):
+        if self._client is None:
+            self._client = DaemonClient(self.address, self.scratch)
+        return self._client
+
     def close(self):
+        if self._client:
+            self._client.close()
+            self._client = None
         if self._forward:
             self._forward.close()
             self._forward = None
@@ -339,19 +349,14 @@ class IntegrationTest(unittest.TestCase):
         if not self.uses_daemon:
             return found
 
-        def listed(what, *arguments):
-            for line in self.ctr(*arguments).splitlines():
-                if line.strip():
-                    found.append(f"{what}: {line.strip()}")
-
-        listed("task", "tasks", "list", "--quiet")
-        listed("container", "containers", "list", "--quiet")
-        listed("lease", "leases", "list", "--quiet")
-        for line in self.ctr("content", "active").splitlines()[1:]:
-            found.append(f"unfinished upload: {line.strip()}")
-        for line in self.ctr("snapshots", "list").splitlines()[1:]:
-            if line.strip() and not line.rstrip().endswith("Committed"):
-                found.append(f"snapshot: {line.strip()}")
+        client = self.session.client()
+        for what, names in (
+                ("task", client.tasks(self.namespace)),
+                ("container", client.containers(self.namespace)),
+                ("lease", client.leases(self.namespace)),
+                ("unfinished upload", client.uploads(self.namespace)),
+                ("snapshot", client.snapshots(self.namespace, "overlayfs", False))):
+            found += [f"{what}: {name}" for name in names]
         return found
 
     def leaks_of_machine(self):
@@ -380,16 +385,15 @@ class IntegrationTest(unittest.TestCase):
         self.assertEqual(self.leaks_of_machine() + found, [], "left behind")
 
     def _remove_namespace(self):
-        for task in self.ctr("tasks", "list", "--quiet", check=False).split():
+        client = self.session.client()
+        for task in client.tasks(self.namespace):
             self.ctr("tasks", "delete", "--force", task, check=False)
-        for container in self.ctr("containers", "list", "--quiet", check=False).split():
+        for container in client.containers(self.namespace):
             self.ctr("containers", "delete", container, check=False)
-        for lease in self.ctr("leases", "list", "--quiet", check=False).split():
+        for lease in client.leases(self.namespace):
             self.ctr("leases", "delete", lease, check=False)
-        images = self.ctr("images", "list", "--quiet", check=False).split()
-        if images:
-            self.ctr("images", "remove", "--sync", *images, check=False)
-        self.ctr("namespaces", "remove", self.namespace, check=False)
+        client.remove_images(self.namespace)
+        client.remove_namespace(self.namespace)
         for folder in cgroup_folders(self.namespace):
             try:
                 os.rmdir(folder)

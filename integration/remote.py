@@ -187,8 +187,9 @@ class RemoteTest(IntegrationTest):
     def leaks_of_daemon(self):
         """Also the volumes, which are committed, and blobs that only a lease held."""
         found = super().leaks_of_daemon()
-        volumes = self.ctr("snapshots", "--snapshotter", "native", "list").splitlines()[1:]
-        return found + [f"volume: {line.strip()}" for line in volumes if line.strip()]
+        client = self.session.client()
+        return found + [f"volume: {name}" for is_committed in (False, True)
+                        for name in client.snapshots(self.namespace, "native", is_committed)]
 
     def blobs(self):
         """What is in the content store after a collection."""
