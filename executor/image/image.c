@@ -7,41 +7,25 @@
 
 #include "executor/daemon/content.h"
 #include "executor/daemon/snapshot.h"
+#include "executor/image/image_write.h"
 #include "images.pb-c.h"
 #include "libcommon/cleanup.h"
 
-static int get_image(const struct wfe_session *session, const char *name,
-    Images__GetImageResponse **ret, struct wfe_error *err)
-{
-    Images__GetImageRequest request = IMAGES__GET_IMAGE_REQUEST__INIT;
-    request.name = (char *)name;
-    struct wfe_rpc_context context = wfe_session_context(session);
-    return wfe_rpc_unary(session->rpc, &context,
-        (struct wfe_rpc_method){&images__images__descriptor, "Get"}, &request.base,
-        (ProtobufCMessage **)ret, err);
-}
-
-/* The record of the reference as it is written, else of its full name. */
 static int find_image(const struct wfe_session *session, const char *reference,
     Images__GetImageResponse **ret, struct wfe_error *err)
 {
-    struct wfe_error failure = WFE_ERROR_INIT;
-    int r = get_image(session, reference, ret, &failure);
-    if (r == -ENOENT) {
+    int r = wfe_image_get_record(session, reference, ret, err);
+    if (r == 0 && !*ret) {
         WFE_FREE char *full_name = NULL;
         r = wfe_image_normalize(reference, &full_name, err);
-        if (r < 0)
-            return r;
-        failure = (struct wfe_error)WFE_ERROR_INIT;
-        r = get_image(session, full_name, ret, &failure);
+        if (r == 0)
+            r = wfe_image_get_record(session, full_name, ret, err);
     }
-    if (r == -ENOENT)
+    if (r == 0 && !*ret)
         return wfe_error_set(err, WFE_ERROR_INPUT, ENOENT,
             "image '%s' is not in containerd (namespace '%s'): bring it in with "
             "`wfe-containerd pull %s`",
             reference, session->namespace_, reference);
-    if (r < 0 && err)
-        *err = failure;
     return r;
 }
 

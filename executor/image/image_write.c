@@ -126,6 +126,7 @@ int wfe_image_get_record(const struct wfe_session *session, const char *name,
         (struct wfe_rpc_method){&images__images__descriptor, "Get"}, &request.base, &reply,
         &failure);
     if (r < 0 && r != -ENOENT) {
+        wfe_error_prefix(&failure, "image '%s'", name);
         if (err)
             *err = failure;
         return r;

@@ -32,7 +32,6 @@ struct collection {
 
 /* One output on its way into a file. */
 struct output {
-    const char *name;
     const char *path; /* in the container, without the leading slash */
     struct archive *writer;
     bool found;
@@ -54,7 +53,7 @@ static const char *within(const struct output *output, const char *path)
 static int writer_failed(const struct output *output, struct wfe_error *err)
 {
     int errnum = archive_errno(output->writer);
-    return wfe_error_system(err, errnum > 0 ? errnum : EIO, "output '%s': %s", output->name,
+    return wfe_error_system(err, errnum > 0 ? errnum : EIO, "%s",
         archive_error_string(output->writer) ? archive_error_string(output->writer)
                                              : "not written");
 }
@@ -99,8 +98,8 @@ static int relink_entry(
     const char *inner = within(output, link);
     if (!inner || !*inner)
         return wfe_error_set(err, WFE_ERROR_INPUT, EXDEV,
-            "output '%s': %s is a hard link to /%s, which lies outside of /%s", output->name,
-            archive_entry_pathname(entry), link, output->path);
+            "%s is a hard link to /%s, which lies outside of /%s", archive_entry_pathname(entry),
+            link, output->path);
     WFE_FREE char *target = NULL;
     if (asprintf(&target, "./%s", inner) < 0) {
         target = NULL;
@@ -110,8 +109,7 @@ static int relink_entry(
     return 0;
 }
 
-static int check_type(
-    const struct output *output, struct archive_entry *entry, bool is_output, struct wfe_error *err)
+static int check_type(struct archive_entry *entry, bool is_output, struct wfe_error *err)
 {
     static const struct {
         mode_t type;
@@ -127,8 +125,8 @@ static int check_type(
         if (archive_entry_filetype(entry) == refused[i].type &&
             (is_output || refused[i].refused_inside))
             return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-                "output '%s': /%s is %s; allowed: directories and files", output->name,
-                archive_entry_pathname(entry), refused[i].words);
+                "/%s is %s; allowed: directories and files", archive_entry_pathname(entry),
+                refused[i].words);
     return 0;
 }
 
@@ -138,8 +136,8 @@ static int take_entry(
     struct output *output = context;
     const char *path = archive_entry_pathname(entry);
     if (!path)
-        return wfe_error_set(err, WFE_ERROR_INPUT, EILSEQ,
-            "output '%s': a file name of the container can't be read", output->name);
+        return wfe_error_set(
+            err, WFE_ERROR_INPUT, EILSEQ, "a file name of the container can't be read");
     WFE_FREE char *clean = strdup(path);
     if (!clean)
         return wfe_error_nomem(err);
@@ -149,7 +147,7 @@ static int take_entry(
     /* What the step has removed is not an entry of what there is. */
     if (!inner || strncmp(base_name(clean), WHITEOUT_PREFIX, strlen(WHITEOUT_PREFIX)) == 0)
         return 0;
-    int r = check_type(output, entry, inner[0] == '\0', err);
+    int r = check_type(entry, inner[0] == '\0', err);
     if (r == 0)
         r = relink_entry(output, entry, err);
     if (r == 0)
@@ -240,18 +238,15 @@ static int write_output(
 {
     const struct wfe_diff *diff;
     int r = choose_diff(collection, pair->value, &diff, err);
-    if (r < 0) {
-        wfe_error_prefix(err, "output '%s'", pair->name);
+    if (r < 0)
         return r;
-    }
-    struct output output = {.name = pair->name, .path = pair->value + 1, .writer = open_writer(fd)};
+    struct output output = {.path = pair->value + 1, .writer = open_writer(fd)};
     if (!output.writer)
         return wfe_error_nomem(err);
     r = wfe_diff_visit(collection->source->session, diff, take_entry, &output, err);
     if (r == 0 && !output.found)
         r = wfe_error_set(err, WFE_ERROR_INPUT, ENOENT,
-            "output '%s': the step has left no %s in the container's own file system", pair->name,
-            pair->value);
+            "the step has left no %s in the container's own file system", pair->value);
     if (r == 0 && archive_write_close(output.writer) != ARCHIVE_OK)
         r = writer_failed(&output, err);
     archive_write_free(output.writer);
@@ -272,10 +267,8 @@ static int take_output(struct collection *collection, const struct wfe_step_pair
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     struct wfe_store_entry entry;
     r = wfe_store_put(collection->store, path, NULL, WFE_STORE_DEFAULT_EXPIRY_S, &entry, err);
-    if (r < 0) {
-        wfe_error_prefix(err, "output '%s'", pair->name);
+    if (r < 0)
         return r;
-    }
     cJSON *reference = cJSON_AddObjectToObject(references, pair->name);
     return reference && cJSON_AddStringToObject(reference, "__wfe_artifact", entry.digest.text)
                ? 0
@@ -294,8 +287,11 @@ int wfe_output_artifacts_take(const struct wfe_output_source *source,
     if (!references)
         return wfe_error_nomem(err);
     struct collection collection = {.source = source, .store = store};
-    for (size_t i = 0; i < count && r == 0; i++)
+    for (size_t i = 0; i < count && r == 0; i++) {
         r = take_output(&collection, &outputs[i], references, err);
+        if (r < 0)
+            wfe_error_prefix(err, "output '%s'", outputs[i].name);
+    }
     if (collection.has_changes)
         wfe_diff_drop(source->session, &collection.changes, false);
     if (collection.has_whole)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""A gRPC server in front of the daemon's that passes every call on, and answers a chosen one with an
+error: one that the daemon never got, or one that it has carried out."""
+
+import collections
+import concurrent.futures
+import os
+import threading
+
+import grpc
+
+# Events, waits, streams and what they overlap with: each call takes a thread.
+CALLS_AT_ONCE = 64
+
+# method: "Containers/Create". number: from 1, among the calls of that method. when: "before" the daemon
+# gets it or "after" it has done it.
+Fault = collections.namedtuple("Fault", "method number when code")
+
+
+class StatusProxy(grpc.GenericRpcHandler):
+    """Serves at `path`. calls: the methods of all calls since the last reset(), in order; hits: how many
+    got the chosen error."""
+
+    WORDS = "the proxy's error"
+
+    def __init__(self, path, target):
+        self.path = path
+        self._lock = threading.Lock()
+        self.reset()
+        self._channel = grpc.insecure_channel("unix:" + target)
+        self._server = grpc.server(
+            concurrent.futures.ThreadPoolExecutor(CALLS_AT_ONCE), handlers=[self],
+            options=[("grpc.max_receive_message_length", -1)])
+        self._server.add_insecure_port("unix:" + path)
+        self._server.start()
+
+    def reset(self, fault=None):
+        with self._lock:
+            self.calls = []
+            self.hits = 0
+            self._fault = fault
+
+    def close(self):
+        self._server.stop(None).wait()
+        self._channel.close()
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    def service(self, handler_call_details):
+        """Of grpc.GenericRpcHandler: who answers a call."""
+        full = handler_call_details.method
+        method = full.rsplit(".", 1)[-1]
+        with self._lock:
+            self.calls.append(method)
+            fault = self._fault
+            is_due = fault and (method, self.calls.count(method)) == (fault.method, fault.number)
+            self.hits += bool(is_due)
+        # Messages stay bytes.
+        return grpc.stream_stream_rpc_method_handler(
+            lambda requests, context: self._answer(full, requests, context, is_due and fault))
+
+    def _answer(self, method, requests, context, fault):
+        if fault and fault.when == "before":
+            context.abort(fault.code, self.WORDS)
+        metadata = [(key, value) for key, value in context.invocation_metadata()
+                    if key.startswith("containerd-")]
+        call = self._channel.stream_stream(method)(requests, metadata=metadata)
+        context.add_callback(call.cancel)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            context.set_trailing_metadata(error.trailing_metadata() or ())
+            context.abort(error.code(), error.details())
+        if fault:
+            context.abort(fault.code, self.WORDS)
