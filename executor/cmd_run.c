@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 #include "executor/commands.h"
-#include "executor/image/registry_hosts.h"
 #include "executor/daemon/sharing.h"
+#include "executor/image/registry_hosts.h"
+#include "executor/parent.h"
 #include "executor/run/run.h"
 #include "executor/step/workflow_file.h"
 #include "libcommon/cleanup.h"
@@ -32,7 +33,8 @@ enum {
     RESULT,
     RAW,
     PROGRESS,
-    QUIET
+    QUIET,
+    NO_DIE_WITH_PARENT
 };
 
 static const struct wfe_option OPTIONS[] = {
@@ -52,6 +54,8 @@ static const struct wfe_option OPTIONS[] = {
     {"raw", 0, "DIR", "keep the raw output as DIR/STEP.stdout and .stderr", RAW},
     {"progress", 0, "KIND", "auto, plain or none (default: auto)", PROGRESS},
     {"quiet", 'q', NULL, "show neither progress nor the step's output", QUIET},
+    {"no-die-with-parent", 0, NULL, "go on when the process that started us ends",
+        NO_DIE_WITH_PARENT},
     WFE_OPTIONS_END,
 };
 
@@ -71,6 +75,7 @@ struct parsed {
     enum wfe_inputs_kind inputs_as;
     enum wfe_progress_mode progress;
     bool quiet;
+    bool outlives_parent;
 };
 
 static int take_pair(
@@ -161,6 +166,9 @@ static int take_option(void *context, int id, const char *value, struct wfe_erro
         return 0;
     case QUIET:
         parsed->quiet = true;
+        return 0;
+    case NO_DIE_WITH_PARENT:
+        parsed->outlives_parent = true;
         return 0;
     }
     return 0;
@@ -301,6 +309,10 @@ static struct parsed given;
 
 static int main_run(const struct wfe_globals *globals, const char *path)
 {
+    struct wfe_error err = WFE_ERROR_INIT;
+    if (!given.outlives_parent && !wfe_hangup_is_ignored() && wfe_parent_watch(&err) < 0)
+        wfe_log(WFE_LOG_WARN, "run", "the step will not be stopped when our parent ends: %s",
+            err.message);
     int exit_status = run(globals, &given, path);
     parsed_done(&given);
     return exit_status;

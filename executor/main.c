@@ -58,6 +58,7 @@ struct parsed {
 };
 
 static _Atomic int stop_signal;
+static sigset_t stop_signals;
 
 int wfe_stop_signal(void)
 {
@@ -164,18 +165,19 @@ int wfe_command_take_downloads(const char *value, unsigned *ret, struct wfe_erro
     return 0;
 }
 
+bool wfe_hangup_is_ignored(void)
+{
+    struct sigaction action;
+    return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 /* Signals are taken by a thread of their own, so that they may lock and allocate. */
 static void *take_signals(void *context)
 {
     struct wfe_cancel *cancel = context;
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
     for (;;) {
         int signal_number;
-        if (sigwait(&set, &signal_number) != 0)
+        if (sigwait(&stop_signals, &signal_number) != 0)
             continue;
         int none = 0;
         atomic_compare_exchange_strong(&stop_signal, &none, signal_number);
@@ -187,12 +189,12 @@ static void *take_signals(void *context)
 static int start_signal_thread(struct wfe_cancel *cancel)
 {
     signal(SIGPIPE, SIG_IGN);
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sigemptyset(&stop_signals);
+    sigaddset(&stop_signals, SIGINT);
+    sigaddset(&stop_signals, SIGTERM);
+    if (!wfe_hangup_is_ignored())
+        sigaddset(&stop_signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &stop_signals, NULL);
     pthread_t thread;
     int r = pthread_create(&thread, NULL, take_signals, cancel);
     if (r == 0)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """A gRPC server in front of the daemon's that passes every call on, and answers a chosen one with an
-error: one that the daemon never got, or one that it has carried out."""
+error, or tells a test of it: before the daemon gets it, or when it has carried it out."""
 
 import collections
 import concurrent.futures
@@ -13,13 +13,14 @@ import grpc
 CALLS_AT_ONCE = 64
 
 # method: "Containers/Create". number: from 1, among the calls of that method. when: "before" the daemon
-# gets it or "after" it has done it.
-Fault = collections.namedtuple("Fault", "method number when code")
+# gets it or "after" it has done it. answer: a grpc.StatusCode; or a function, after whose call all goes
+# on as if nothing had been.
+Fault = collections.namedtuple("Fault", "method number when answer")
 
 
 class StatusProxy(grpc.GenericRpcHandler):
     """Serves at `path`. calls: the methods of all calls since the last reset(), in order; hits: how many
-    got the chosen error."""
+    met the fault."""
 
     WORDS = "the proxy's error"
 
@@ -61,7 +62,7 @@ class StatusProxy(grpc.GenericRpcHandler):
 
     def _answer(self, method, requests, context, fault):
         if fault and fault.when == "before":
-            context.abort(fault.code, self.WORDS)
+            self._meet(fault, context)
         metadata = [(key, value) for key, value in context.invocation_metadata()
                     if key.startswith("containerd-")]
         call = self._channel.stream_stream(method)(requests, metadata=metadata)
@@ -71,5 +72,11 @@ class StatusProxy(grpc.GenericRpcHandler):
         except grpc.RpcError as error:
             context.set_trailing_metadata(error.trailing_metadata() or ())
             context.abort(error.code(), error.details())
-        if fault:
-            context.abort(fault.code, self.WORDS)
+        if fault and fault.when == "after":
+            self._meet(fault, context)
+
+    def _meet(self, fault, context):
+        if callable(fault.answer):
+            fault.answer()
+        else:
+            context.abort(fault.answer, self.WORDS)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""An error for every request that a step makes, one at a time: before the daemon gets it, and after it
-has done what it was asked for. The requests are those of a run without errors."""
+"""A fault at every request that a step makes, one at a time: before the daemon gets it, and after it
+has done what it was asked for. The requests are those of a run without faults."""
 
 import collections
 import itertools
+import json
 import os
+import queue
+import signal
 import subprocess
 
 import grpc
@@ -37,24 +40,43 @@ class RpcFaults(IntegrationTest):
         self.ctr("leases", "delete", "--sync", "collect")
         return set(self.ctr("content", "list", "--quiet").split())
 
-    def run_whole(self, options):
-        """A step with an input that the daemon has not got yet and an output; the outcome, what the
-        output has to be, and how often the command ran."""
+    def whole_step(self):
+        """The arguments for a step with an input that the daemon has not got yet and an output, and
+        what the output has to be."""
         content = b"input %d\n" % next(self._numbers)
         tree = self.make_tree("tree", {"content": content})
-        mark = os.path.join(self.marks, "mark")
-        step = {"image": IMAGE, "user": "0:0",
+        step = {"image": IMAGE, "user": "0:0", "grace": "200ms",
                 "run": "echo mark >>/marks/mark; mkdir /out; cp /in/content /out/copy; echo said",
                 "volumes": [{"source": self.marks, "target": "/marks"}],
                 "inputs": {"in": "/in"}, "outputs": {"out": "/out"}}
-        outcome = self.run_step(step, global_options=["--address", self.proxy.path],
-                                options=["--artifact", f"in={tree}", "--progress", "none", *options])
-        runs = 0
-        if os.path.exists(mark):
-            with open(mark, encoding="ascii") as file:
-                runs = len(file.readlines())
-            os.unlink(mark)
-        return outcome, content, runs
+        return {"document": step, "global_options": ["--address", self.proxy.path],
+                "options": ["--artifact", f"in={tree}", "--progress", "none"]}, content
+
+    def take_runs(self):
+        """How often the command ran."""
+        mark = os.path.join(self.marks, "mark")
+        if not os.path.exists(mark):
+            return 0
+        with open(mark, encoding="ascii") as file:
+            runs = len(file.readlines())
+        os.unlink(mark)
+        return runs
+
+    def run_whole(self, *options):
+        arguments, content = self.whole_step()
+        arguments["options"] += options
+        return self.run_step(**arguments), content, self.take_runs()
+
+    def faults(self, answers, *options):
+        """For each request of a run without faults, before and after it."""
+        self.judge(*self.run_whole(*options))
+        self.proxy.reset()
+        self.judge(*self.run_whole(*options))
+        counts = collections.Counter(self.proxy.calls)
+        faults = [Fault(method, number + 1, when, answer)
+                  for method, count in sorted(counts.items()) for number in range(count)
+                  for when in ("before", "after") for answer in answers]
+        return faults[::EVERY]
 
     def judge(self, outcome, content, runs):
         if outcome.status == 0:
@@ -75,24 +97,48 @@ class RpcFaults(IntegrationTest):
         if error["retryable"]:
             self.assertEqual(runs, 0, error)
 
-    def attack(self, *options):
+    def answer_with_errors(self, *options):
         usual_blobs = self.blobs()
-        self.judge(*self.run_whole(options))
-        self.proxy.reset()
-        self.judge(*self.run_whole(options))
-        counts = collections.Counter(self.proxy.calls)
-        faults = [Fault(method, number + 1, when, code) for method, count in sorted(counts.items())
-                  for number in range(count) for when in ("before", "after") for code in CODES]
-        for fault in faults[::EVERY]:
+        for fault in self.faults(CODES, *options):
             with self.subTest(fault=fault):
                 self.proxy.reset(fault)
-                outcome, content, runs = self.run_whole(options)
+                outcome, content, runs = self.run_whole(*options)
                 self.judge(outcome, content, runs)
                 self.assert_nothing_left()
                 self.assertEqual(self.blobs(), usual_blobs)
 
-    def test_output_through_fifos(self):
-        self.attack("--io", "fifo")
+    def test_errors_with_output_through_fifos(self):
+        self.answer_with_errors("--io", "fifo")
 
-    def test_output_through_a_snapshot(self):
-        self.attack("--io", "snapshot")
+    def test_errors_with_output_through_a_snapshot(self):
+        self.answer_with_errors("--io", "snapshot")
+
+    def signal_at(self, fault, number):
+        """Returns the status, stdout and stderr of a step whose executor gets a signal there."""
+        started = queue.Queue()
+        self.proxy.reset(fault._replace(answer=lambda: started.get().send_signal(number)))
+        process = self.start_step(**self.whole_step()[0])
+        started.put(process)
+        stdout, stderr = process.communicate(timeout=60)
+        return process.returncode, stdout, stderr
+
+    def test_sigterm_at_each(self):
+        for fault in self.faults([None]):
+            with self.subTest(fault=fault):
+                status, stdout, stderr = self.signal_at(fault, signal.SIGTERM)
+                # What comes while the step is unmade comes too late.
+                self.assertIn(status, (0, 143), stderr)
+                self.assertEqual(json.loads(stdout)["proceed"], status == 0)
+                self.assertLessEqual(self.take_runs(), 1)
+                self.assert_nothing_left()
+
+    def test_sigkill_at_each(self):
+        usual_blobs = self.blobs()
+        for fault in self.faults([None]):
+            with self.subTest(fault=fault):
+                self.signal_at(fault, signal.SIGKILL)
+                self.assertLessEqual(self.take_runs(), 1)
+                collected = self.executor("gc")
+                self.assertEqual(collected.returncode, 0, collected.stderr)
+                self.assert_nothing_left()
+                self.assertEqual(self.blobs(), usual_blobs)

@@ -5,6 +5,8 @@ import json
 import os
 import select
 import signal
+import subprocess
+import threading
 import time
 
 from harness import IMAGE, IntegrationTest
@@ -83,3 +85,80 @@ class Signals(IntegrationTest):
                         self.assertEqual(code, status, stderr)
                         self.assertIs(json.loads(stdout)["proceed"], False)
         self.assert_nothing_left()
+
+
+class Parents(IntegrationTest):
+    """What becomes of a step when the process that started its executor is gone."""
+
+    def start_by_shell(self, prefix=(), options=()):
+        """Returns the shell, which waits for an executor whose step ends with 3 once there is a file
+        `go`."""
+        self.gate = self.path("gate")
+        os.mkdir(self.gate)
+        self.result = self.path("result")
+        step = {"image": IMAGE, "user": "0:0", "grace": "200ms",
+                "volumes": [{"source": self.gate, "target": "/gate"}],
+                "run": "touch /gate/up; until [ -e /gate/go ]; do sleep 0.05; done; exit 3"}
+        command = self.executor_command(*self.run_arguments(
+            step, options=["--result", self.result, *options]))
+        shell = subprocess.Popen(
+            ["sh", "-c", '"$@" & wait', "sh", *prefix, *command], env=self.environment, cwd=self.tmp,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            # The tests themselves may run under nohup.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+        self.addCleanup(self.end, shell)
+        self.wait_for(self.path("gate", "up"))
+        return shell
+
+    def end(self, process):
+        with open(self.path("gate", "go"), "w", encoding="ascii"):
+            pass
+        process.kill()
+        process.wait()
+
+    def wait_for(self, path):
+        deadline = time.monotonic() + 60
+        while not os.path.exists(path) or (path == self.result and not os.path.getsize(path)):
+            self.assertLess(time.monotonic(), deadline, path)
+            time.sleep(0.02)
+
+    def result_after(self, path):
+        self.wait_for(path)
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def goes_on_without(self, shell):
+        shell.kill()
+        shell.wait()
+        time.sleep(1)
+        self.assertFalse(os.path.exists(self.result))
+        with open(self.path("gate", "go"), "w", encoding="ascii"):
+            pass
+        self.assertEqual(self.result_after(self.result)["error"]["exit_code"], 3)
+
+    def test_the_step_is_stopped(self):
+        shell = self.start_by_shell()
+        shell.kill()
+        shell.wait()
+        error = self.result_after(self.result)["error"]
+        self.assertEqual(error["kind"], "cancelled")
+
+    def test_it_goes_on_when_that_is_said(self):
+        self.goes_on_without(self.start_by_shell(options=["--no-die-with-parent"]))
+
+    def test_it_goes_on_under_nohup(self):
+        shell = self.start_by_shell(prefix=["nohup"])
+        (executor,) = subprocess.run(["pgrep", "--parent", str(shell.pid)], check=True, text=True,
+                                     stdout=subprocess.PIPE).stdout.split()
+        os.kill(int(executor), signal.SIGHUP)
+        self.goes_on_without(shell)
+
+    def test_the_end_of_a_thread_is_no_end(self):
+        processes = []
+        thread = threading.Thread(target=lambda: processes.append(
+            self.start_step({"image": IMAGE, "run": "sleep 1; echo whole"})))
+        thread.start()
+        thread.join()
+        stdout, stderr = processes[0].communicate(timeout=60)
+        self.assertEqual(processes[0].returncode, 0, stderr)
+        self.assertEqual(json.loads(stdout)["output_data"]["unknown.stdout"], "whole\n")
