@@ -2,6 +2,7 @@
 """Steps on a daemon with which nothing is shared, and how that is found out."""
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import tempfile
 import time
 
+from counting_proxy import CountingProxy
 from forwards import TcpForward, UnixForward
 from harness import IMAGE, IntegrationTest
 from remote import DISABLED, RemoteDaemon, RemoteTest
@@ -43,6 +45,21 @@ class NothingShared(RemoteTest):
                 after = self.blobs()
                 self.assertEqual(after, before or after)
                 before = after
+
+    def test_an_input_crosses_the_wire_packed_and_comes_whole(self):
+        text = b"".join(b"%d is a line like all others\n" % i for i in range(400_000))
+        tree = self.make_tree("packed", {"lines": text, "noise": os.urandom(3 << 20)})
+        line = CountingProxy(self.path("proxy.sock"), self.session.ctr_address())
+        self.addCleanup(line.close)
+        data = self.succeed(
+            {"name": "s", "type": "containerd", "config": {
+                "image": IMAGE, "inputs": {"in": "/in"}, "run": "cat /in/lines /in/noise | sha256sum"}},
+            options=["--artifact", f"in={tree}"], global_options=["--address", line.path])
+        with open(os.path.join(tree, "noise"), "rb") as file:
+            digest = hashlib.sha256(text + file.read()).hexdigest()
+        self.assertEqual(data["s.stdout"], f"{digest}  -\n")
+        self.assertGreater(line.sent_bytes, 3 << 20)
+        self.assertLess(line.sent_bytes, (3 << 20) + len(text) // 4)
 
     def test_a_hundred_megabytes_come_whole_and_the_streams_apart(self):
         raw = self.path("raw")

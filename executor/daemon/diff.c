@@ -252,14 +252,37 @@ static void let_go(const struct wfe_session *session, const struct wfe_diff *dif
         DROP_TIMEOUT_MS, NULL);
 }
 
+static Content__DeleteContentRequest deletion(const struct wfe_diff *diff)
+{
+    Content__DeleteContentRequest request = CONTENT__DELETE_CONTENT_REQUEST__INIT;
+    request.digest = (char *)diff->digest.text;
+    return request;
+}
+
 void wfe_diff_drop(const struct wfe_session *session, const struct wfe_diff *diff, bool is_ours)
 {
     if (!is_ours) {
         let_go(session, diff);
         return;
     }
-    Content__DeleteContentRequest request = CONTENT__DELETE_CONTENT_REQUEST__INIT;
-    request.digest = (char *)diff->digest.text;
+    Content__DeleteContentRequest request = deletion(diff);
     wfe_session_undo(
         session, (struct wfe_rpc_method){CONTENT, "Delete"}, &request.base, DROP_TIMEOUT_MS, NULL);
+}
+
+void wfe_diff_drop_start(
+    const struct wfe_session *session, const struct wfe_diff *diff, struct wfe_rpc_call **ret_call)
+{
+    Content__DeleteContentRequest request = deletion(diff);
+    wfe_session_undo_start(session, (struct wfe_rpc_method){CONTENT, "Delete"}, &request.base,
+        DROP_TIMEOUT_MS, ret_call, NULL);
+}
+
+void wfe_diff_drop_finish(
+    const struct wfe_session *session, const struct wfe_diff *diff, struct wfe_rpc_call *call)
+{
+    int r = call ? wfe_session_undo_finish(call, NULL) : -EAGAIN;
+    wfe_rpc_call_free(call);
+    if (r < 0)
+        wfe_diff_drop(session, diff, true);
 }

@@ -84,5 +84,11 @@ int wfe_diff_visit(const struct wfe_session *session, const struct wfe_diff *dif
  * with the lease.
  */
 void wfe_diff_drop(const struct wfe_session *session, const struct wfe_diff *diff, bool is_ours);
+/* The same in two halves, of a tar that is ours. The first leaves *ret_call alone when nothing went
+ * out; the second takes the call, or NULL, and asks again when that failed. */
+void wfe_diff_drop_start(
+    const struct wfe_session *session, const struct wfe_diff *diff, struct wfe_rpc_call **ret_call);
+void wfe_diff_drop_finish(
+    const struct wfe_session *session, const struct wfe_diff *diff, struct wfe_rpc_call *call);
 
 #endif

@@ -83,12 +83,26 @@ const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepar
     return strcmp(mount->type, "overlay") == 0 ? option(mount, "lowerdir=") : NULL;
 }
 
-int wfe_snapshot_remove(
-    const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err)
+static Snapshots__RemoveSnapshotRequest removal(const struct wfe_session *session, const char *key)
 {
     Snapshots__RemoveSnapshotRequest request = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
     request.snapshotter = (char *)session->snapshotter;
     request.key = (char *)key;
+    return request;
+}
+
+int wfe_snapshot_remove_start(const struct wfe_session *session, const char *key,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call, struct wfe_error *err)
+{
+    Snapshots__RemoveSnapshotRequest request = removal(session, key);
+    return wfe_session_undo_start(session, (struct wfe_rpc_method){SNAPSHOTS, "Remove"},
+        &request.base, timeout_ms, ret_call, err);
+}
+
+int wfe_snapshot_remove(
+    const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err)
+{
+    Snapshots__RemoveSnapshotRequest request = removal(session, key);
     return wfe_session_undo(
         session, (struct wfe_rpc_method){SNAPSHOTS, "Remove"}, &request.base, timeout_ms, err);
 }

@@ -48,6 +48,9 @@ int wfe_snapshot_commit(const struct wfe_session *session, const char *key, cons
 /* Remove; one that is gone already is success. Never cancelled by the session's token. */
 int wfe_snapshot_remove(
     const struct wfe_session *session, const char *key, int64_t timeout_ms, struct wfe_error *err);
+/* Only ask for it: wfe_session_undo_finish() has the answer. */
+int wfe_snapshot_remove_start(const struct wfe_session *session, const char *key,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call, struct wfe_error *err);
 
 /*
  * Make chain_id out of parent (NULL: none) and the blob `layer`: Prepare, Diff.Apply, check

@@ -55,6 +55,8 @@ struct wfe_task_io {
     struct wfe_session session;
     char key[WFE_TASK_IO_KEY_MAX];
     struct wfe_volume volume;
+    struct wfe_diff last;                     /* what the last look has left; size 0: nothing */
+    struct wfe_rpc_call *dropping, *removing; /* in flight since wfe_task_io_remove_start() */
     bool maker_running;
     pthread_t maker;
     struct wfe_error making;  /* NONE: the volume is there; read after the maker was joined */
@@ -199,7 +201,8 @@ static void pump_volume(struct wfe_task_io *io)
     while (poll(&drain, 1, (int)wfe_volume_pause_ms(&follow)) <= 0)
         /* What can't be read now may be the next time, or at the end. */
         wfe_volume_look(&follow, NULL);
-    if (!atomic_load(&io->abandoned) && wfe_volume_look_last(&follow, &io->failure) < 0) {
+    if (!atomic_load(&io->abandoned) &&
+        wfe_volume_look_last(&follow, &io->last, &io->failure) < 0) {
         wfe_error_prefix(&io->failure, "read the step's output from the daemon");
         io->is_incomplete = true;
     }
@@ -421,10 +424,21 @@ static void abandon(struct wfe_task_io *io)
     wfe_task_io_drain(io);
 }
 
-int wfe_task_io_remove(struct wfe_task_io *io, int64_t timeout_ms, struct wfe_error *err)
+void wfe_task_io_remove_start(struct wfe_task_io *io, int64_t timeout_ms)
 {
     abandon(io);
-    return wfe_volume_remove(&io->session, &io->volume, timeout_ms, err);
+    if (io->last.size_bytes > 0)
+        wfe_diff_drop_start(&io->session, &io->last, &io->dropping);
+    wfe_volume_remove_start(&io->session, &io->volume, timeout_ms, &io->removing);
+}
+
+int wfe_task_io_remove_finish(struct wfe_task_io *io, int64_t timeout_ms, struct wfe_error *err)
+{
+    if (io->last.size_bytes > 0)
+        wfe_diff_drop_finish(&io->session, &io->last, wfe_steal(&io->dropping));
+    io->last.size_bytes = 0;
+    return wfe_volume_remove_finish(
+        &io->session, &io->volume, wfe_steal(&io->removing), timeout_ms, err);
 }
 
 int wfe_task_io_reclaim(const struct wfe_session *session, const char *container_id,

@@ -76,9 +76,11 @@ const char *wfe_task_io_stderr(const struct wfe_task_io *io);
 /* Take the rest and stop the thread: after Tasks.Delete, or when there never was a task. */
 void wfe_task_io_drain(struct wfe_task_io *io);
 
-/* Remove what the daemon holds of it, drained; one that holds nothing is success. Errors: as
+/* Remove what the daemon holds of it, drained; one that holds nothing is success. In two halves, so
+ * that other requests can go out meanwhile; the first one's handle must see the second. Errors: as
  * wfe_volume_remove(). */
-int wfe_task_io_remove(struct wfe_task_io *io, int64_t timeout_ms, struct wfe_error *err);
+void wfe_task_io_remove_start(struct wfe_task_io *io, int64_t timeout_ms);
+int wfe_task_io_remove_finish(struct wfe_task_io *io, int64_t timeout_ms, struct wfe_error *err);
 
 /* The volume's key, by which others keep or remove it. */
 #define WFE_TASK_IO_KEY_MAX WFE_VOLUME_KEY_MAX

@@ -75,9 +75,10 @@ static int take_directory(const struct wfe_session *session,
     return 0;
 }
 
-static int fill(const struct wfe_session *session,
+/* The tar goes while the snapshot is committed. */
+static int fill_and_commit(const struct wfe_session *session, const char *active, const char *key,
     const Snapshots__PrepareSnapshotResponse *prepared, const struct wfe_buffer *tar,
-    struct wfe_error *err)
+    bool *ret_exists, struct wfe_error *err)
 {
     struct wfe_descriptor blob = {.size_bytes = (int64_t)tar->length, .media_type = MEDIA_TYPE};
     int r = wfe_content_put(session, tar->data, tar->length, &blob.digest, err);
@@ -85,7 +86,11 @@ static int fill(const struct wfe_session *session,
         return r;
     r = wfe_snapshot_fill(session, prepared, &blob, &blob.digest, err);
     struct wfe_diff diff = {.digest = blob.digest};
-    wfe_diff_drop(session, &diff, true);
+    struct wfe_rpc_call *dropping = NULL;
+    wfe_diff_drop_start(session, &diff, &dropping);
+    if (r == 0)
+        r = wfe_snapshot_commit(session, active, key, NULL, ret_exists, err);
+    wfe_diff_drop_finish(session, &diff, dropping);
     return r;
 }
 
@@ -99,11 +104,9 @@ static int make(const struct wfe_session *session, struct wfe_volume *volume,
     WFE_FREE char *directory = NULL;
     if (r == 0)
         r = take_directory(session, prepared, &directory, err);
-    if (r == 0)
-        r = fill(session, prepared, tar, err);
     bool exists = false;
     if (r == 0)
-        r = wfe_snapshot_commit(session, active, volume->key, NULL, &exists, err);
+        r = fill_and_commit(session, active, volume->key, prepared, tar, &exists, err);
     if (r < 0)
         return r;
     if (exists)
@@ -172,14 +175,24 @@ int wfe_volume_diff(const struct wfe_session *session, const struct wfe_volume *
     return r;
 }
 
-int wfe_volume_remove(const struct wfe_session *session, struct wfe_volume *volume,
-    int64_t timeout_ms, struct wfe_error *err)
+void wfe_volume_remove_start(const struct wfe_session *session, const struct wfe_volume *volume,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call)
+{
+    if (!volume->directory)
+        return;
+    const struct wfe_session own = of_volumes(session);
+    wfe_snapshot_remove_start(&own, volume->key, timeout_ms, ret_call, NULL);
+}
+
+int wfe_volume_remove_finish(const struct wfe_session *session, struct wfe_volume *volume,
+    struct wfe_rpc_call *call, int64_t timeout_ms, struct wfe_error *err)
 {
     if (!volume->key[0])
         return 0;
     const struct wfe_session own = of_volumes(session);
     char key[COPY_KEY_MAX];
-    int r = volume->directory ? wfe_snapshot_remove(&own, volume->key, timeout_ms, NULL) : -EBUSY;
+    int r = call ? wfe_session_undo_finish(call, NULL) : -EBUSY;
+    wfe_rpc_call_free(call);
     if (r < 0) {
         key_with(volume, "now", key);
         wfe_snapshot_remove(&own, key, timeout_ms, NULL);
@@ -189,4 +202,12 @@ int wfe_volume_remove(const struct wfe_session *session, struct wfe_volume *volu
     }
     free(wfe_steal(&volume->directory));
     return r;
+}
+
+int wfe_volume_remove(const struct wfe_session *session, struct wfe_volume *volume,
+    int64_t timeout_ms, struct wfe_error *err)
+{
+    struct wfe_rpc_call *call = NULL;
+    wfe_volume_remove_start(session, volume, timeout_ms, &call);
+    return wfe_volume_remove_finish(session, volume, call, timeout_ms, err);
 }

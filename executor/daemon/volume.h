@@ -59,5 +59,11 @@ int wfe_volume_diff(const struct wfe_session *session, const struct wfe_volume *
  * by the session's token. Errors: WFE_ERROR_CONTAINERD, WFE_ERROR_TIMEOUT. */
 int wfe_volume_remove(const struct wfe_session *session, struct wfe_volume *volume,
     int64_t timeout_ms, struct wfe_error *err);
+/* The same in two halves. The first leaves *ret_call alone when nothing went out; the second takes
+ * the call, or NULL, and does the rest. */
+void wfe_volume_remove_start(const struct wfe_session *session, const struct wfe_volume *volume,
+    int64_t timeout_ms, struct wfe_rpc_call **ret_call);
+int wfe_volume_remove_finish(const struct wfe_session *session, struct wfe_volume *volume,
+    struct wfe_rpc_call *call, int64_t timeout_ms, struct wfe_error *err);
 
 #endif

@@ -42,7 +42,9 @@ static int renew_lease(const struct wfe_session *session, struct wfe_error *err)
     return r < 0 ? r : wfe_lease_create_finish(call, err);
 }
 
-static int look(struct wfe_volume_follow *follow, bool is_still, struct wfe_error *err)
+/* *ret: what was looked at, the caller's to drop. */
+static int look(
+    struct wfe_volume_follow *follow, bool is_still, struct wfe_diff *ret, struct wfe_error *err)
 {
     struct wfe_diff diff;
     struct wfe_error failure = WFE_ERROR_INIT;
@@ -57,14 +59,20 @@ static int look(struct wfe_volume_follow *follow, bool is_still, struct wfe_erro
     if (r < 0)
         return r;
     r = read_diff(follow, &diff, err);
-    wfe_diff_drop(follow->session, &diff, true);
+    if (r < 0)
+        wfe_diff_drop(follow->session, &diff, true);
+    else
+        *ret = diff;
     return r;
 }
 
 int wfe_volume_look(struct wfe_volume_follow *follow, struct wfe_error *err)
 {
     uint64_t before = read_bytes(follow);
-    int r = look(follow, false, err);
+    struct wfe_diff diff;
+    int r = look(follow, false, &diff, err);
+    if (r == 0)
+        wfe_diff_drop(follow->session, &diff, true);
     bool is_idle = read_bytes(follow) == before && follow->idle_ms > 0;
     follow->idle_ms = is_idle ? follow->idle_ms * 2 : IDLE_MIN_MS;
     if (follow->idle_ms > IDLE_MAX_MS)
@@ -78,12 +86,13 @@ int64_t wfe_volume_pause_ms(const struct wfe_volume_follow *follow)
     return idle_ms + idle_ms * (int64_t)(read_bytes(follow) / 1024) / (PAUSE_DOUBLES_BYTES / 1024);
 }
 
-int wfe_volume_look_last(struct wfe_volume_follow *follow, struct wfe_error *err)
+int wfe_volume_look_last(
+    struct wfe_volume_follow *follow, struct wfe_diff *ret, struct wfe_error *err)
 {
     int64_t lost_ms = 0;
     for (int tries = 1;;) {
         struct wfe_error failure = WFE_ERROR_INIT;
-        int r = look(follow, true, &failure);
+        int r = look(follow, true, ret, &failure);
         if (r == 0)
             return 0;
         lost_ms += LAST_PAUSE_MS;

@@ -30,8 +30,9 @@ int wfe_volume_look(struct wfe_volume_follow *follow, struct wfe_error *err);
 /* How long to wait until the next look. */
 int64_t wfe_volume_pause_ms(const struct wfe_volume_follow *follow);
 
-/* Look for the last time, when nobody writes any more; a daemon that is away is waited for. Errors:
- * as wfe_volume_look(), final. */
-int wfe_volume_look_last(struct wfe_volume_follow *follow, struct wfe_error *err);
+/* Look for the last time, when nobody writes any more; a daemon that is away is waited for. *ret:
+ * the tar that was looked at, ours, which the caller drops. Errors: as wfe_volume_look(), final. */
+int wfe_volume_look_last(
+    struct wfe_volume_follow *follow, struct wfe_diff *ret, struct wfe_error *err);
 
 #endif

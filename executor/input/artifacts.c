@@ -262,10 +262,11 @@ static int write_layer(const struct layer_job *job, struct wfe_sink to,
 {
     struct counted_sink counted = {
         .to = to, .cancel = job->session->cancel, .progress = job->progress};
+    bool crosses_wire = to.write && !job->session->local;
     struct wfe_layer_options options = {
         .prefix = job->input->target,
-        /* Over a wire bytes cost more than the processor does. */
-        .compression = job->session->local ? WFE_LAYER_NONE : WFE_LAYER_GZIP,
+        /* zstd keeps up with a fast line, also where it finds nothing to save; gzip would not. */
+        .compression = crosses_wire ? WFE_LAYER_ZSTD : WFE_LAYER_NONE,
     };
     struct wfe_sink sink = {.write = write_counted, .context = &counted};
     return wfe_layer_write(job->path, &options, sink, ret, err);

@@ -43,8 +43,9 @@ struct step_run {
     cJSON *spec;
     enum wfe_task_io_kind io_kind;
     struct wfe_task_io *io;
-    bool lost_early; /* the daemon, before the step's command can have run */
-    bool io_unseen;  /* what was remembered of the daemon's sharing is not so */
+    bool io_removing; /* its volume, while the rest is unmade */
+    bool lost_early;  /* the daemon, before the step's command can have run */
+    bool io_unseen;   /* what was remembered of the daemon's sharing is not so */
     struct wfe_task_end end;
     bool ended;       /* `end` is valid: the task ran */
     cJSON *artifacts; /* references to its outputs; NULL: none */

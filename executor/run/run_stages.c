@@ -375,11 +375,14 @@ static int open_io(struct step_run *run, struct wfe_error *err)
     return wfe_task_io_open(&io, &run->io, err);
 }
 
-/* A volume is made while the image and the inputs are seen to. A directory is made late: without
- * the container's record nobody would find it, were we killed. */
+/* A volume, which takes several requests, is made while the image and the inputs are seen to. A
+ * directory is made late: without the container's record nobody would find it, were we killed. */
 static int open_early_io(struct step_run *run, struct wfe_error *err)
 {
-    return run->io_kind == WFE_TASK_IO_SNAPSHOT ? open_io(run, err) : 0;
+    if (run->io_kind != WFE_TASK_IO_SNAPSHOT)
+        return 0;
+    int r = wfe_step_run_hold_lease(run, err);
+    return r < 0 ? r : open_io(run, err);
 }
 
 static int complete_io(struct step_run *run, struct wfe_error *err)
@@ -439,9 +442,9 @@ int wfe_step_run_stages(struct step_run *run, const cJSON *data, struct wfe_erro
     if (r == 0)
         r = check_sharing(run, err);
     if (r == 0)
-        r = find_image(run, err);
-    if (r == 0)
         r = open_early_io(run, err);
+    if (r == 0)
+        r = find_image(run, err);
     if (r == 0)
         r = make_root_chain(run, err);
     if (r == 0)

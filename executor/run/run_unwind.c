@@ -11,13 +11,11 @@
 /* A daemon that was lost meanwhile is waited for by what a try unmakes. */
 #define TAKE_TRIES 5
 
-/* The rest of its output, and where that was. */
-static void end_io(struct step_run *run)
+/* Where the output was goes with the rest. */
+static void finish_io(struct step_run *run)
 {
     struct wfe_error err = WFE_ERROR_INIT;
-    if (run->ended)
-        wfe_task_io_drain(run->io);
-    if (wfe_task_io_remove(run->io, UNDO_TIMEOUT_MS, &err) < 0)
+    if (run->io_removing && wfe_task_io_remove_finish(run->io, UNDO_TIMEOUT_MS, &err) < 0)
         wfe_log(
             WFE_LOG_WARN, "unwind", "its output's volume is left behind for now: %s", err.message);
 }
@@ -54,10 +52,14 @@ static void take_artifacts(struct step_run *run)
 static void collect(void *context)
 {
     struct step_run *run = context;
-    if (run->io && run->io_kind == WFE_TASK_IO_SNAPSHOT)
-        end_io(run);
+    bool has_volume = run->io && run->io_kind == WFE_TASK_IO_SNAPSHOT;
+    if (has_volume && run->ended)
+        wfe_task_io_drain(run->io);
     if (has_artifacts(run))
         take_artifacts(run);
+    if (has_volume)
+        wfe_task_io_remove_start(run->io, UNDO_TIMEOUT_MS);
+    run->io_removing = has_volume;
     wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
 }
 
@@ -80,6 +82,7 @@ void wfe_step_run_unwind(struct step_run *run)
         wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
     run->session.lease = NULL;
     wfe_unwind(&run->session, &holdings);
+    finish_io(run);
     wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
 }
 
