@@ -60,6 +60,19 @@ class Io(IntegrationTest):
         self.assertEqual(len(data["unknown.stdout"]), 2000000)
         self.assertEqual(len(data["unknown.stderr"]), 2000000)
 
+    def test_a_reader_that_goes_away_takes_nothing_with_it(self):
+        for mode in self.io_kinds():
+            with self.subTest(io=mode):
+                process = self.start_step(
+                    {"image": IMAGE, "output_limit": "16m", "run":
+                     "echo up; sleep 0.5; yes 0123456789abcde | head -c 10485760; exit 3"},
+                    options=["--io", mode])
+                os.read(process.stderr.fileno(), 1)
+                process.stderr.close()
+                result = json.loads(process.stdout.read())
+                self.assertEqual(process.wait(), 3)
+                self.assertEqual(len(result["output_data"]["unknown.stdout"]), 3 + 10485760)
+
     def test_a_shared_directory_carries_files_of_mode_0666(self):
         self.need_this_machine("a folder of ours is none of its")
         shared = self.path("shared")
