@@ -12,7 +12,7 @@
 /*
  * The value at the start of text (length bytes, need not be NUL-terminated), which the caller
  * deletes. *ret_end (may be NULL) points behind it. Returns 0, -EINVAL (it begins with no JSON
- * value) or -ENOMEM.
+ * value: *ret_end tells where it breaks) or -ENOMEM.
  */
 int wfe_json_parse(const char *text, size_t length, const char **ret_end, cJSON **ret);
 
