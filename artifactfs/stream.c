@@ -176,7 +176,7 @@ int wfe_stream_open(int fd, const struct wfe_stream_options *options, struct wfe
         return wfe_error_nomem(err);
     }
     stream->source.fd = fd;
-    stream->spool = -1;
+    stream->spool = stream->checkpoints.windows_fd = -1;
     pthread_mutex_init(&stream->lock, NULL);
     pthread_cond_init(&stream->changed, NULL);
     int r = open_stream(stream, options, err);

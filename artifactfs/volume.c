@@ -119,9 +119,9 @@ int wfe_volume_set_stored(struct wfe_volume *volume, struct wfe_volume_item *ite
         r = wfe_store_resolve(volume->store, text, &item->digest, err);
     if (r < 0)
         return r;
-    if (!wfe_store_exists(volume->store, &item->digest))
-        return wfe_error_set(err, WFE_ERROR_INPUT, ENOENT,
-            "artifact %s is not in the store, or has expired", item->digest.text);
+    r = wfe_store_size(volume->store, &item->digest, &item->size_bytes, err);
+    if (r < 0)
+        return r;
     WFE_FREE char *path = blob_path(volume->store_path, &item->digest);
     if (!path)
         return wfe_error_nomem(err);
@@ -219,7 +219,8 @@ static int open_all(struct wfe_volume *volume, struct wfe_error *err)
         if (r == 0)
             continue;
         if (volume->is_single || failure.kind != WFE_ERROR_ARCHIVE) {
-            *err = failure;
+            if (err)
+                *err = failure;
             if (volume->is_single)
                 wfe_error_prefix(err, "%s", item->path);
             else

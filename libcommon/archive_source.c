@@ -21,6 +21,7 @@
 
 #include "libcommon/archive.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/gunzip.h"
 #include "libcommon/layer_source.h"
 
 struct archive_source {
@@ -29,6 +30,9 @@ struct archive_source {
     struct stat st; /* as it was at the start */
     locale_t locale;
     struct archive *reader;
+    bool is_tar_gzip;          /* gunzip stands between the file and the reader */
+    struct wfe_gunzip *gunzip; /* or NULL */
+    struct wfe_error failure;  /* gunzip's, which the reader can't tell */
     struct archive_entry *entry;
     /* Data of the entry: what was given out, and a block that waits behind a hole. */
     uint64_t position;
@@ -106,6 +110,25 @@ static bool is_unchanged(const struct archive_source *source)
            now.st_mtim.tv_nsec == source->st.st_mtim.tv_nsec;
 }
 
+static int reader_failed(struct archive_source *source, struct wfe_error *err)
+{
+    const struct wfe_error *failure = &source->failure;
+    if (failure->kind == WFE_ERROR_NONE)
+        return wfe_archive_reader_failed(source->reader, err);
+    return wfe_error_set(err, failure->kind, failure->errnum, "%s", failure->message);
+}
+
+/* A tar's reader stops at its end, before the sum of what is around it. */
+static int read_to_end(struct archive_source *source, struct wfe_error *err)
+{
+    ssize_t n = source->gunzip ? 1 : 0;
+    while (n > 0) {
+        const void *data;
+        n = wfe_gunzip_next(source->gunzip, &data, err);
+    }
+    return (int)n;
+}
+
 static int next(struct wfe_layer_source *base, struct wfe_layer_entry *ret, struct wfe_error *err)
 {
     struct archive_source *source = downcast(base);
@@ -126,7 +149,10 @@ static int next(struct wfe_layer_source *base, struct wfe_layer_entry *ret, stru
     if (good)
         return 1;
     if (status != ARCHIVE_EOF)
-        return wfe_archive_reader_failed(source->reader, err);
+        return reader_failed(source, err);
+    int r = read_to_end(source, err);
+    if (r < 0)
+        return r;
     if (!is_unchanged(source))
         return wfe_error_set(err, WFE_ERROR_SYSTEM, EBUSY, "it was changed while it was read");
     return 0;
@@ -156,7 +182,7 @@ static int fetch(struct archive_source *source, struct wfe_error *err)
     la_int64_t offset = (la_int64_t)source->position;
     int status = archive_read_data_block(source->reader, &block, &length, &offset);
     if (status != ARCHIVE_OK && status != ARCHIVE_EOF)
-        return wfe_archive_reader_failed(source->reader, err);
+        return reader_failed(source, err);
     if (status == ARCHIVE_EOF) {
         source->at_end = true;
         length = 0;
@@ -201,10 +227,38 @@ static int read_data(
     return 0;
 }
 
+static la_ssize_t feed(struct archive *reader, void *context, const void **ret_data)
+{
+    struct archive_source *source = context;
+    ssize_t n = source->failure.kind == WFE_ERROR_NONE
+                    ? wfe_gunzip_next(source->gunzip, ret_data, &source->failure)
+                    : -source->failure.errnum;
+    if (n < 0)
+        archive_set_error(reader, -(int)n, "%s", source->failure.message);
+    return n < 0 ? ARCHIVE_FATAL : n;
+}
+
+static int open_gunzip(struct archive_source *source, struct wfe_error *err)
+{
+    if (lseek(source->fd, 0, SEEK_SET) < 0)
+        return wfe_error_system(err, errno, "seek");
+    int r = wfe_gunzip_new(source->fd, &source->gunzip, err);
+    if (r < 0)
+        return r;
+    source->reader = archive_read_new();
+    if (!source->reader)
+        return wfe_error_nomem(err);
+    wfe_archive_support_formats(source->reader);
+    if (archive_read_open(source->reader, source, NULL, feed, NULL) != ARCHIVE_OK)
+        return reader_failed(source, err);
+    return 0;
+}
+
 static int open_reader(struct archive_source *source, struct wfe_error *err)
 {
     locale_t saved = uselocale(source->locale);
-    int r = wfe_archive_reader_open(source->fd, &source->reader, err);
+    int r = source->is_tar_gzip ? open_gunzip(source, err)
+                                : wfe_archive_reader_open(source->fd, &source->reader, err);
     uselocale(saved);
     return r;
 }
@@ -214,6 +268,7 @@ static int rewind_source(struct wfe_layer_source *base, struct wfe_error *err)
     struct archive_source *source = downcast(base);
     archive_read_free(source->reader);
     source->reader = NULL;
+    wfe_gunzip_free(wfe_steal(&source->gunzip));
     return open_reader(source, err);
 }
 
@@ -221,6 +276,7 @@ static void free_source(struct wfe_layer_source *base)
 {
     struct archive_source *source = downcast(base);
     archive_read_free(source->reader);
+    wfe_gunzip_free(source->gunzip);
     if (source->locale)
         freelocale(source->locale);
     close(source->fd);
@@ -245,6 +301,7 @@ static int choose_locale(struct archive_source *source, struct wfe_error *err)
         return r;
     if (form == WFE_ARCHIVE_NONE)
         return wfe_error_set(err, WFE_ERROR_ARCHIVE, EINVAL, "not an archive");
+    source->is_tar_gzip = form == WFE_ARCHIVE_TAR_GZIP;
     source->locale = newlocale(LC_ALL_MASK, is_tar ? "C" : "C.UTF-8", (locale_t)0);
     return source->locale ? 0 : wfe_error_system(err, errno, "locale C.UTF-8");
 }

@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -47,10 +46,9 @@ unsigned wfe_cancel_trigger(struct wfe_cancel *cancel)
     pthread_mutex_lock(&cancel->lock);
     unsigned count = ++cancel->count;
     if (count == 1) {
-        uint64_t one = 1;
-        ssize_t n = write(cancel->event_fd, &one, sizeof one);
-        assert(n == sizeof one);
-        (void)n;
+        int r = eventfd_write(cancel->event_fd, 1);
+        assert(r == 0);
+        (void)r;
         for (struct wfe_cancel_entry *e = cancel->entries; e; e = e->next)
             e->callback(e->context);
     }

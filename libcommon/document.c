@@ -246,7 +246,10 @@ int wfe_data_read(const char *path, cJSON **ret, struct wfe_error *err)
     if (r < 0)
         return r;
     const char *end = NULL;
+    errno = 0;
     WFE_JSON cJSON *data = cJSON_ParseWithLengthOpts(text, length + 1, &end, true);
+    if (!data && errno == ENOMEM)
+        return wfe_error_nomem(err);
     if (!data) {
         int line = 1;
         for (const char *at = text; end && at < end && at < text + length; at++)

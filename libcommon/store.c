@@ -11,6 +11,7 @@
 
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
+#include "libcommon/json.h"
 #include "libcommon/store_directory.h"
 #include "libcommon/store_layout.h"
 #include "libcommon/store_meta.h"
@@ -42,7 +43,9 @@ static int check_layout(struct wfe_store *store, struct wfe_error *err)
         return r;
     if (r < 0 && r != -EFBIG)
         return wfe_error_system(err, -r, "%s/" LAYOUT_NAME, store->path);
-    WFE_JSON cJSON *layout = r == 0 ? cJSON_ParseWithLength(text, length) : NULL;
+    WFE_JSON cJSON *layout = NULL;
+    if (r == 0 && wfe_json_parse(text, length, NULL, &layout) == -ENOMEM)
+        return wfe_error_nomem(err);
     const char *version =
         cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(layout, "imageLayoutVersion"));
     if (!version)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "libcommon/cleanup.h"
+#include "libcommon/json.h"
 
 #define MEDIA_TYPE_INDEX "application/vnd.oci.image.index.v1+json"
 #define MEDIA_TYPE_MANIFEST "application/vnd.oci.image.manifest.v1+json"
@@ -55,23 +56,27 @@ static int read_digest(const cJSON *descriptor, struct wfe_digest *ret)
     return wfe_digest_parse(cJSON_GetStringValue(digest), ret);
 }
 
-void wfe_store_index_resolve(
+int wfe_store_index_resolve(
     struct wfe_store *store, const cJSON *descriptor, struct wfe_store_index_target *ret)
 {
     *ret = (struct wfe_store_index_target){.has_config = false};
     if (read_digest(descriptor, &ret->manifest) < 0)
-        return;
+        return 0;
     struct wfe_store_path path = wfe_store_blob_path(&ret->manifest);
     WFE_FREE char *text = NULL;
     size_t length;
-    if (wfe_store_read(store, path.text, WFE_STORE_DOCUMENT_MAX_BYTES, &text, &length) < 0)
-        return;
-    WFE_JSON cJSON *manifest = cJSON_ParseWithLength(text, length);
+    int r = wfe_store_read(store, path.text, WFE_STORE_DOCUMENT_MAX_BYTES, &text, &length);
+    if (r < 0)
+        return r == -ENOENT || r == -EFBIG ? 0 : r;
+    WFE_JSON cJSON *manifest = NULL;
+    if (wfe_json_parse(text, length, NULL, &manifest) == -ENOMEM)
+        return -ENOMEM;
     const cJSON *config = cJSON_GetObjectItemCaseSensitive(manifest, "config");
     ret->has_config = read_digest(config, &ret->config) == 0;
     const cJSON *layers = cJSON_GetObjectItemCaseSensitive(manifest, "layers");
     if (ret->has_config && cJSON_IsArray(layers) && cJSON_GetArraySize(layers) == 1)
         ret->is_artifact = read_digest(cJSON_GetArrayItem(layers, 0), &ret->artifact) == 0;
+    return 0;
 }
 
 static const char *read_annotation(const cJSON *descriptor, const char *key)
@@ -155,7 +160,12 @@ cJSON *wfe_store_index_descriptors(const cJSON *index)
 
 static int parse_index(const char *text, size_t length, cJSON **ret)
 {
-    WFE_JSON cJSON *index = length > 0 ? cJSON_ParseWithLength(text, length) : cJSON_CreateObject();
+    WFE_JSON cJSON *index = length > 0 ? NULL : cJSON_CreateObject();
+    if (length == 0 && !index)
+        return -ENOMEM;
+    int r = length > 0 ? wfe_json_parse(text, length, NULL, &index) : 0;
+    if (r < 0)
+        return r;
     if (!cJSON_IsObject(index))
         return -EINVAL;
     cJSON *descriptors = wfe_store_index_descriptors(index);
@@ -237,7 +247,9 @@ static bool is_listed_beside(const cJSON *index, const cJSON *descriptor)
 static int retire_name(struct wfe_store *store, cJSON *index, cJSON *descriptor)
 {
     struct wfe_store_index_target target;
-    wfe_store_index_resolve(store, descriptor, &target);
+    int r = wfe_store_index_resolve(store, descriptor, &target);
+    if (r < 0)
+        return r;
     if (target.is_artifact && !is_listed_beside(index, descriptor))
         return annotate(descriptor, "", &target.artifact);
     cJSON_Delete(cJSON_DetachItemViaPointer(wfe_store_index_descriptors(index), descriptor));
@@ -282,8 +294,9 @@ int wfe_store_index_add(struct wfe_store *store, cJSON *index, const struct wfe_
                 cJSON_DetachItemViaPointer(wfe_store_index_descriptors(index), descriptor));
             changed = true;
         } else if (!ours && name[0] && strcmp(has, name) == 0) {
-            if (retire_name(store, index, descriptor) < 0)
-                return -ENOMEM;
+            int r = retire_name(store, index, descriptor);
+            if (r < 0)
+                return r;
             changed = true;
         }
     }

@@ -54,8 +54,9 @@ struct wfe_store_index_target {
     struct wfe_digest artifact;
 };
 
-/* Reads the manifest that the descriptor names; what can't be read is left unsaid. */
-void wfe_store_index_resolve(
+/* Reads the manifest that the descriptor names; what it is when there is none, or it is none, is
+ * left unsaid. Returns 0, -ENOMEM or -errno. */
+int wfe_store_index_resolve(
     struct wfe_store *store, const cJSON *descriptor, struct wfe_store_index_target *ret);
 
 /* The artifact name that the descriptor gives, "" for none. */
@@ -74,7 +75,7 @@ cJSON *wfe_store_index_descriptors(const cJSON *index);
 /*
  * List an artifact's image under `name`, or without one when name is "" and it has none
  * yet. An artifact that had the name before keeps its place without it. Sets *ret_changed.
- * Returns 0 or -ENOMEM.
+ * Returns 0, -ENOMEM or -errno.
  */
 int wfe_store_index_add(struct wfe_store *store, cJSON *index, const struct wfe_image *image,
     const struct wfe_digest *artifact, const char *name, bool *ret_changed);

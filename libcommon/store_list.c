@@ -53,7 +53,9 @@ static int read_names(struct wfe_store *store, struct names *ret, struct wfe_err
     {
         struct named *item = &ret->items[ret->count];
         struct wfe_store_index_target target;
-        wfe_store_index_resolve(store, descriptor, &target);
+        r = wfe_store_index_resolve(store, descriptor, &target);
+        if (r < 0)
+            return wfe_error_system(err, -r, "%s/" WFE_STORE_INDEX, store->path);
         wfe_store_index_name(descriptor, item->name);
         item->artifact = target.artifact;
         if (target.is_artifact && item->name[0])
@@ -131,7 +133,9 @@ static int find_name(
         if (strcmp(has, name) != 0)
             continue;
         struct wfe_store_index_target target;
-        wfe_store_index_resolve(store, descriptor, &target);
+        r = wfe_store_index_resolve(store, descriptor, &target);
+        if (r < 0)
+            return wfe_error_system(err, -r, "%s/" WFE_STORE_INDEX, store->path);
         if (target.is_artifact) {
             *ret = target.artifact;
             return 0;

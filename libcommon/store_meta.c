@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "libcommon/store_meta.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
+#include "libcommon/json.h"
 #include "libcommon/layer.h"
 
 /* The last second of the year 9999. */
@@ -71,21 +73,26 @@ static bool read_time(const cJSON *document, const char *key, struct timespec *r
     return true;
 }
 
-void wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
+int wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
     const struct timespec *modified, struct wfe_lifetime *ret)
 {
-    *ret = (struct wfe_lifetime){
-        .created = *modified, .expires = later(*modified, WFE_STORE_DEFAULT_EXPIRY_S)};
     struct wfe_store_path path = wfe_store_meta_path(digest);
     WFE_FREE char *text = NULL;
     size_t length;
-    if (wfe_store_read(store, path.text, WFE_STORE_DOCUMENT_MAX_BYTES, &text, &length) < 0)
-        return;
-    WFE_JSON cJSON *document = cJSON_ParseWithLength(text, length);
+    int r = wfe_store_read(store, path.text, WFE_STORE_DOCUMENT_MAX_BYTES, &text, &length);
+    if (r < 0 && r != -ENOENT && r != -EFBIG)
+        return r;
+    WFE_JSON cJSON *document = NULL;
+    if (r == 0 && wfe_json_parse(text, length, NULL, &document) == -ENOMEM)
+        return -ENOMEM;
     struct wfe_lifetime read = {.recorded = true};
     if (read_time(document, "created_at", &read.created) &&
         read_time(document, "expires_at", &read.expires))
         *ret = read;
+    else
+        *ret = (struct wfe_lifetime){
+            .created = *modified, .expires = later(*modified, WFE_STORE_DEFAULT_EXPIRY_S)};
+    return 0;
 }
 
 int wfe_meta_write(struct wfe_store *store, const struct wfe_digest *digest,
@@ -136,7 +143,9 @@ int wfe_blob_examine(struct wfe_store *store, const struct wfe_digest *digest, s
         .modified = st.st_mtim,
         .media_type = media_type_of(head, (size_t)length),
     };
-    wfe_meta_read(store, digest, &blob.modified, &blob.lifetime);
+    int r = wfe_meta_read(store, digest, &blob.modified, &blob.lifetime);
+    if (r < 0)
+        return r;
     blob.is_document =
         !blob.lifetime.recorded && looks_like_document(head, (size_t)length, blob.size_bytes);
     *ret = blob;

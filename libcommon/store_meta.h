@@ -24,10 +24,11 @@ bool wfe_lifetime_expired(const struct wfe_lifetime *lifetime, struct timespec n
 void wfe_lifetime_begin(int64_t expiry_s, struct wfe_lifetime *ret);
 
 /*
- * What meta/HEX.json says; unknown keys are ignored. A file that is missing or can't be read as
- * metadata means: made at `modified`, to end after the default expiry.
+ * What meta/HEX.json says; unknown keys are ignored. A file that is missing or no metadata means:
+ * made at `modified`, to end after the default expiry. Returns 0, -ENOMEM or -errno: one that can't
+ * be read now may well say that the artifact has to stay.
  */
-void wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
+int wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
     const struct timespec *modified, struct wfe_lifetime *ret);
 
 /* Errors: WFE_ERROR_SYSTEM. */

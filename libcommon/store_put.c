@@ -205,8 +205,11 @@ static int renew_lifetime(struct wfe_store *store, const struct wfe_digest *dige
     struct wfe_lifetime lifetime = {.recorded = false};
     wfe_lifetime_begin(expiry_s, &lifetime);
     struct wfe_blob blob;
-    if (wfe_blob_examine(store, digest, &blob) == 0 &&
-        !wfe_lifetime_expired(&blob.lifetime, lifetime.created)) {
+    int r = wfe_blob_examine(store, digest, &blob);
+    /* A rotten blob is about to be replaced. */
+    if (r < 0 && r != -ENOENT && r != -EIO)
+        return wfe_error_system(err, -r, "artifact %s", digest->text);
+    if (r == 0 && !wfe_lifetime_expired(&blob.lifetime, lifetime.created)) {
         lifetime.created = blob.lifetime.created;
         if (wfe_lifetime_expired(&lifetime, blob.lifetime.expires))
             lifetime.expires = blob.lifetime.expires;
@@ -254,8 +257,9 @@ static int commit(struct wfe_store *store, struct staged *staged, const char *na
         r = wfe_store_index_load(store, &index, err);
     if (r < 0)
         return r;
-    if (wfe_store_index_add(store, index, &image, digest, name, &changed) < 0)
-        return wfe_error_nomem(err);
+    r = wfe_store_index_add(store, index, &image, digest, name, &changed);
+    if (r < 0)
+        return wfe_error_system(err, -r, "%s/" WFE_STORE_INDEX, store->path);
     r = renew_lifetime(store, digest, expiry_s, ret, err);
     if (r == 0)
         r = enter(store, staged, &image, &config, &manifest, err);

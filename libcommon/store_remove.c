@@ -61,7 +61,9 @@ static int removal_begin(struct removal *removal, struct wfe_error *err)
     cJSON_ArrayForEach(descriptor, descriptors)
     {
         struct wfe_store_index_target *target = &removal->targets[at++];
-        wfe_store_index_resolve(removal->store, descriptor, target);
+        r = wfe_store_index_resolve(removal->store, descriptor, target);
+        if (r < 0)
+            return wfe_error_system(err, -r, "%s/" WFE_STORE_INDEX, removal->store->path);
         if (!target->is_artifact)
             removal->has_foreign_images = true;
     }

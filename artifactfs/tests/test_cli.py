@@ -246,7 +246,13 @@ class GetTest(CliTest):
     def test_a_bad_digest_is_refused(self):
         upper = "sha256:" + self.digest[7:].upper()
         for bad in ("sha256:../../x", "sha256:", "sha256:" + "0" * 65, upper):
-            self.fails(1, "is not a digest: expected sha256: and 64", "get", bad)
+            for command in (["get"], ["rm"], ["layer", "--prefix", "/in"]):
+                self.fails(1, "is not a digest: expected sha256: and 64", *command, bad)
+            data = self.write("data.json", json.dumps({"a": {"__wfe_artifact": bad}}).encode())
+            for source in ([bad], ["--artifact", f"a={bad}"], ["--data", data]):
+                done = self.run_program("mount", "--no-cache", *source, self.here)
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stderr.decode(), "(no|not a) digest.* 64 hexadecimal digits")
         self.fails(1, "no artifact is named 'nothing'", "get", "nothing")
         self.fails(1, "is not in the store", "get", digest_of(b""))
 

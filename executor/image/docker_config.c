@@ -18,6 +18,7 @@
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
+#include "libcommon/json.h"
 
 #define CONFIG_MAX_BYTES (1024 * 1024)
 #define ANSWER_MAX_BYTES (64 * 1024)
@@ -119,7 +120,9 @@ int wfe_docker_config_parse(const char *text, size_t length, const char *host,
     struct wfe_registry_credentials *ret, char **ret_program, struct wfe_error *err)
 {
     assert(text && host && ret && ret_program);
-    WFE_JSON cJSON *config = cJSON_ParseWithLength(text, length);
+    WFE_JSON cJSON *config = NULL;
+    if (wfe_json_parse(text, length, NULL, &config) == -ENOMEM)
+        return wfe_error_nomem(err);
     if (!cJSON_IsObject(config))
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "it is no JSON object");
     const cJSON *program =
@@ -246,8 +249,9 @@ static int end_program(const struct program *program, bool kill_it, int *ret_sta
 static int read_secret(const struct wfe_buffer *answer,
     struct wfe_registry_credentials *credentials, struct wfe_error *err)
 {
-    WFE_JSON cJSON *object =
-        cJSON_ParseWithLength(answer->data ? answer->data : "", answer->length);
+    WFE_JSON cJSON *object = NULL;
+    if (wfe_json_parse(answer->data ? answer->data : "", answer->length, NULL, &object) == -ENOMEM)
+        return wfe_error_nomem(err);
     const cJSON *username = cJSON_GetObjectItemCaseSensitive(object, "Username");
     const cJSON *secret = cJSON_GetObjectItemCaseSensitive(object, "Secret");
     if (!cJSON_IsString(username) || !cJSON_IsString(secret))

@@ -11,6 +11,7 @@
 #include "executor/daemon/platform.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/json.h"
 
 #define SIZE_MAX_BYTES 9007199254740992.0 /* 2^53: the integers that JSON carries everywhere */
 
@@ -56,8 +57,11 @@ static int parse_object(const char *json, size_t length, cJSON **ret, struct wfe
         return wfe_error_set(err, WFE_ERROR_LIMIT, EFBIG, "JSON of %zu bytes, at most %d are read",
             length, WFE_IMAGE_JSON_MAX_BYTES);
     const char *end = json;
-    WFE_JSON cJSON *object = cJSON_ParseWithLengthOpts(json, length, &end, false);
-    if (!object)
+    WFE_JSON cJSON *object = NULL;
+    int r = wfe_json_parse(json, length, &end, &object);
+    if (r == -ENOMEM)
+        return wfe_error_nomem(err);
+    if (r < 0)
         return wfe_error_set(
             err, WFE_ERROR_INPUT, EINVAL, "malformed JSON at byte %zu", (size_t)(end - json));
     while (end < json + length && isspace((unsigned char)*end))

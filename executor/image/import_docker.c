@@ -9,6 +9,7 @@
 
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/json.h"
 #include "libcommon/layer.h"
 
 /*
@@ -235,7 +236,9 @@ int wfe_import_plan_docker(
         wfe_error_prefix(err, "not an archive of `docker save`");
         return r;
     }
-    WFE_JSON cJSON *images = cJSON_ParseWithLength(json, length);
+    WFE_JSON cJSON *images = NULL;
+    if (wfe_json_parse(json, length, NULL, &images) == -ENOMEM)
+        return wfe_error_nomem(err);
     if (!cJSON_IsArray(images))
         return wfe_error_set(
             err, WFE_ERROR_INPUT, EINVAL, "manifest.json: found no JSON list of images");

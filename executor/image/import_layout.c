@@ -9,6 +9,7 @@
 #include "executor/daemon/platform.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/json.h"
 
 /* OCI image spec, "Image Layout": index.json, and blobs/sha256/HEX. */
 
@@ -137,7 +138,9 @@ static int select_in_layout(struct wfe_import_source *source, const char *tag,
         wfe_error_prefix(err, "not an OCI image layout");
         return r;
     }
-    WFE_JSON cJSON *document = cJSON_ParseWithLength(json, length);
+    WFE_JSON cJSON *document = NULL;
+    if (wfe_json_parse(json, length, NULL, &document) == -ENOMEM)
+        return wfe_error_nomem(err);
     const cJSON *items = cJSON_GetObjectItemCaseSensitive(document, "manifests");
     if (!cJSON_IsArray(items))
         return wfe_error_set(

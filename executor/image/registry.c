@@ -10,6 +10,7 @@
 #include "executor/image/registry_request.h"
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/json.h"
 
 #define MANIFEST_TYPES                                                                             \
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "        \
@@ -58,7 +59,9 @@ static int find_media_type(
     char stated[sizeof ret->media_type] = "";
     snprintf(stated, sizeof stated, "%.*s", (int)strcspn(stream->content_type, "; \t"),
         stream->content_type);
-    WFE_JSON cJSON *object = cJSON_ParseWithLength(stream->json.data, stream->json.length);
+    WFE_JSON cJSON *object = NULL;
+    if (wfe_json_parse(stream->json.data, stream->json.length, NULL, &object) == -ENOMEM)
+        return wfe_error_nomem(err);
     if (!cJSON_IsObject(object))
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
             "the answer is no manifest but %s (is a registry there?)",

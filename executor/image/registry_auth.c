@@ -13,6 +13,7 @@
 
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/json.h"
 
 #define TOKEN_MAX_BYTES (256 * 1024)
 #define URL_MAX_BYTES (256 * 1024)
@@ -308,7 +309,9 @@ static int take_token_text(void *context, const void *data, size_t length, struc
 /* "Bearer " and the token of the answer, which must be able to stand in a header. */
 static int read_token(const struct wfe_buffer *text, char **ret, struct wfe_error *err)
 {
-    WFE_JSON cJSON *answer = cJSON_ParseWithLength(text->data ? text->data : "", text->length);
+    WFE_JSON cJSON *answer = NULL;
+    if (wfe_json_parse(text->data ? text->data : "", text->length, NULL, &answer) == -ENOMEM)
+        return wfe_error_nomem(err);
     const cJSON *token = cJSON_GetObjectItemCaseSensitive(answer, "token");
     if (!cJSON_IsString(token) || !token->valuestring[0])
         token = cJSON_GetObjectItemCaseSensitive(answer, "access_token");

@@ -95,7 +95,10 @@ static cJSON *list_of_one(cJSON *plugin)
 
 int wfe_cni_list_parse(const char *file, const char *text, cJSON **ret, struct wfe_error *err)
 {
+    errno = 0;
     WFE_JSON cJSON *list = cJSON_ParseWithOpts(text, NULL, true);
+    if (!list && errno == ENOMEM)
+        return wfe_error_nomem(err);
     if (!cJSON_IsObject(list))
         return wfe_error_set(
             err, WFE_ERROR_INPUT, EINVAL, "%s: found no JSON object, which a CNI network is", file);

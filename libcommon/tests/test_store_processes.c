@@ -10,13 +10,18 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
+#include "libcommon/cleanup.h"
 #include "libcommon/tests/store_fixture.h"
 
 #define WRITERS 8
 #define ROUNDS 6
 #define KILLS 40
+#define CROWD 32
+#define CROWD_MS 1000
 
 /* A child must not return into cmocka. */
 #define CHILD_CHECK(condition)                                                                     \
@@ -266,6 +271,114 @@ static void a_process_killed_at_random_leaves_a_store_that_works(void **context)
     assert_got(f, &digest);
 }
 
+/* Puts the same and other artifacts, until it is killed. */
+static void put_for_ever(const struct fixture *f, int writer)
+{
+    struct wfe_store *store = open_again(f);
+    for (int i = 0;; i++) {
+        struct wfe_store_entry entry;
+        struct path source =
+            i % 2 ? scratch(f, "shared") : own_source(f, writer % WRITERS, i % ROUNDS);
+        CHILD_CHECK(
+            wfe_store_put(store, source.text, i % 2 ? "shared" : NULL, WEEK_S, &entry, NULL) == 0);
+    }
+}
+
+/* Every blob is whole as soon as it can be seen; until there is `end`. */
+static void check_as_child(const struct fixture *f)
+{
+    struct wfe_store *store = open_again(f);
+    while (access(scratch(f, "end").text, F_OK) < 0) {
+        struct wfe_store_entry *entries;
+        size_t count;
+        CHILD_CHECK(wfe_store_list(store, &entries, &count, NULL) == 0);
+        for (size_t i = 0; i < count; i++) {
+            struct wfe_digest found;
+            digest_of_file(blob_path(f, &entries[i].digest).text, &found);
+            CHILD_CHECK(wfe_digest_equal(&found, &entries[i].digest));
+        }
+        free(entries);
+    }
+    wfe_store_free(store);
+    _exit(0);
+}
+
+static pid_t start_writer(const struct fixture *f, int writer)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        put_for_ever(f, writer);
+    }
+    return child;
+}
+
+static void a_crowd_of_writers_is_killed_at_random(void **context)
+{
+    struct fixture *f = *context;
+    make_sources(f);
+    pid_t writers[CROWD], reader = fork();
+    assert_true(reader >= 0);
+    if (reader == 0)
+        check_as_child(f);
+    for (int i = 0; i < CROWD; i++)
+        writers[i] = start_writer(f, i);
+    unsigned seed = 4712;
+    for (int passed_ms = 0; passed_ms < CROWD_MS; passed_ms += 10) {
+        int victim = rand_r(&seed) % CROWD, status;
+        usleep(10000);
+        kill(writers[victim], SIGKILL);
+        assert_int_equal(waitpid(writers[victim], &status, 0), writers[victim]);
+        assert_true(WIFSIGNALED(status));
+        writers[victim] = start_writer(f, victim);
+    }
+    for (int i = 0; i < CROWD; i++) {
+        kill(writers[i], SIGKILL);
+        assert_int_equal(waitpid(writers[i], NULL, 0), writers[i]);
+    }
+    write_text(scratch(f, "end").text, "");
+    assert_exits_well(reader);
+    assert_int_equal(wfe_store_gc(f->store, NULL, NULL, NULL), 0);
+    assert_int_equal(count_files(f, "tmp"), 0);
+    assert_true(count_entries(f) > 0);
+}
+
+/* Puts with more and more room left, so that the disk is full at one file of a put after the other:
+ * each one is there as a whole with its name, or not at all, and the old one stays. */
+static void put_with_little_room(
+    const struct fixture *f, struct wfe_store *store, const struct path *disk)
+{
+    struct path ballast;
+    snprintf(ballast.text, sizeof ballast.text, "%.200s/ballast", disk->text);
+    bool has_failed = false, has_passed = false;
+    for (int room_pages = 0; !has_passed; room_pages++) {
+        struct statvfs space;
+        CHILD_CHECK(room_pages < 100);
+        unlink(ballast.text);
+        CHILD_CHECK(statvfs(disk->text, &space) == 0);
+        int fd = open(ballast.text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        CHILD_CHECK(fd >= 0);
+        CHILD_CHECK(
+            posix_fallocate(fd, 0,
+                (off_t)(space.f_bavail - (fsblkcnt_t)room_pages) * (off_t)space.f_bsize) == 0);
+        close(fd);
+        struct wfe_store_entry late;
+        struct wfe_error err = WFE_ERROR_INIT;
+        struct wfe_digest digest;
+        int r = wfe_store_put(store, scratch(f, "late").text, "late", WEEK_S, &late, &err);
+        CHILD_CHECK(r == 0 || (r == -ENOSPC && err.kind == WFE_ERROR_SYSTEM));
+        CHILD_CHECK((wfe_store_resolve(store, "late", &digest, NULL) == 0) == (r == 0));
+        CHILD_CHECK(wfe_store_resolve(store, "t", &digest, NULL) == 0);
+        WFE_FREE char *path = NULL;
+        CHILD_CHECK(wfe_store_get(store, &digest, &path, NULL) == 0);
+        has_failed |= r < 0;
+        has_passed = r == 0;
+    }
+    CHILD_CHECK(has_failed);
+    unlink(ballast.text);
+}
+
 /* In a mount namespace of its own; exit status 77: not allowed to mount. */
 static void fill_a_disk_as_child(const struct fixture *f)
 {
@@ -293,6 +406,8 @@ static void fill_a_disk_as_child(const struct fixture *f)
     uint64_t bytes = 1;
     CHILD_CHECK(wfe_store_gc(store, NULL, &bytes, NULL) == 0 && bytes == 0);
     CHILD_CHECK(wfe_store_put(store, scratch(f, "small").text, "t", WEEK_S, &small, NULL) == 0);
+    put_with_little_room(f, store, &disk);
+    CHILD_CHECK(wfe_store_gc(store, NULL, &bytes, NULL) == 0 && bytes == 0);
     _exit(0);
 }
 
@@ -300,6 +415,7 @@ static void a_full_disk_fails_the_put_and_leaves_nothing(void **context)
 {
     struct fixture *f = *context;
     make_archive(f, "small", "ustar", NULL, "small\n");
+    make_archive(f, "late", "ustar", NULL, "late\n");
     size_t length = 2 * 1024 * 1024;
     char *contents = malloc(length + 1);
     assert_non_null(contents);
@@ -331,6 +447,7 @@ int main(void)
         WITH_STORE(gc_leaves_a_living_put_alone),
         WITH_STORE(gc_removes_what_a_killed_put_staged),
         WITH_STORE(a_process_killed_at_random_leaves_a_store_that_works),
+        WITH_STORE(a_crowd_of_writers_is_killed_at_random),
         WITH_STORE(a_full_disk_fails_the_put_and_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
