@@ -6,11 +6,10 @@ import itertools
 import json
 import os
 import subprocess
-import tempfile
 import time
 
-from harness import IMAGE, IntegrationTest, Session
-from vm.machine import Machine
+from harness import IMAGE
+from own_machine import MachineTest, SlowSession
 
 # A peer of which nothing is heard is asked after 330 s and given up after 30 more; then the daemon
 # is awaited for a minute.
@@ -18,42 +17,11 @@ GIVEN_UP_S = 330 + 30 + 60
 SLACK_S = 60
 
 
-class MachineSession(Session):
-    netem = None
-
-    def __init__(self):
-        machine = Machine(tempfile.mkdtemp(prefix="wfe-vm-"))
-        machine.start(netem=self.netem)
-        try:
-            super().__init__(machine.variables()["WFE_CONTAINERD_ADDR"])
-        except BaseException:
-            machine.stop()
-            raise
-        self.machine = machine
-        self.io_dir = None
-
-    def close(self):
-        super().close()
-        self.machine.stop()
-
-
-class SlowSession(MachineSession):
-    netem = "delay 100ms loss 1%"
-
-
-class MachineTest(IntegrationTest):
-    make_session = MachineSession
-
-    @classmethod
-    def setUpClass(cls):
-        cls.session = cls.make_session()
-        cls.addClassCleanup(cls.session.close)
-
+class CountedSteps(MachineTest):
     def setUp(self):
         super().setUp()
         # On the machine: each run of the command adds a line.
         self.marks = f"/var/marks-{self.namespace}"
-        self.machine = self.session.machine
         self.machine.shell(f"mkdir {self.marks}")
         self._numbers = itertools.count()
 
@@ -117,7 +85,7 @@ class MachineTest(IntegrationTest):
         self.assertIn(words, error["message"])
 
 
-class Pauses(MachineTest):
+class Pauses(CountedSteps):
     def stand_still(self, seconds):
         self.machine.pause()
         time.sleep(seconds)
@@ -149,7 +117,7 @@ class Pauses(MachineTest):
         self.assertEqual(gc.returncode, 0, gc.stderr)
 
 
-class Restarts(MachineTest):
+class Restarts(CountedSteps):
     def restart(self, number):
         """Its init starts it again."""
         self.machine.shell(
@@ -179,7 +147,7 @@ class Restarts(MachineTest):
         self.assert_nothing_left()
 
 
-class SlowLine(MachineTest):
+class SlowLine(CountedSteps):
     make_session = SlowSession
 
     def test_a_step_with_inputs_and_outputs(self):
@@ -190,7 +158,7 @@ class SlowLine(MachineTest):
         self.finish_waiting(self.start_waiting())
 
 
-class Death(MachineTest):
+class Death(CountedSteps):
     """Nothing is left here; what was there has gone with it."""
 
     def setUp(self):
@@ -218,4 +186,5 @@ class Death(MachineTest):
         while not self.ctr("content", "active").splitlines()[1:]:
             self.assertIsNone(process.poll())
         self.machine.kill()
-        self.judge_loss(process, 120, "a retry is safe")
+        # Since nothing was started, it has tried once more itself.
+        self.judge_loss(process, 120, "failed to connect to containerd at ")
