@@ -15,41 +15,41 @@ CONTENT = "/var/lib/containerd/io.containerd.content.v1.content/blobs/sha256"
 
 
 class Local(MachineTest):
-    def setUp(self):
-        super().setUp()
-        self.place = f"/var/{self.namespace}"
-        self.carry_programs()
+    PLACE = "/var/programs"
 
-    def carry_programs(self):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.carry_programs(os.path.join(cls.session.scratch, "programs"))
+
+    @classmethod
+    def carry_programs(cls, folder):
         """The executor and its libraries. The way there is the daemon's content store."""
-        folder = self.path("programs")
         os.mkdir(folder)
-        subprocess.run(["strip", "-o", os.path.join(folder, "executor"), self.session.executor],
+        subprocess.run(["strip", "-o", os.path.join(folder, "executor"), cls.session.executor],
                        check=True)
-        listed = subprocess.run(["ldd", self.session.executor], check=True,
+        listed = subprocess.run(["ldd", cls.session.executor], check=True,
                                 stdout=subprocess.PIPE, text=True).stdout
         for library in re.findall(r"=> (/\S+)", listed):
             subprocess.run(["cp", "-L", library, folder], check=True)
-        archive = self.path("programs.tar")
+        archive = folder + ".tar"
         subprocess.run(["tar", "-cf", archive, "-C", folder, "."], check=True)
         with open(archive, "rb") as file:
-            subprocess.run(["ctr", "--address", self.session.ctr_address(), "--namespace",
-                            self.namespace, "content", "ingest", "programs"], stdin=file, check=True,
-                           stdout=subprocess.DEVNULL)
+            subprocess.run(["ctr", "--address", cls.session.ctr_address(), "content", "ingest",
+                            "programs"], stdin=file, check=True, stdout=subprocess.DEVNULL)
         digest = subprocess.run(["sha256sum", archive], check=True, stdout=subprocess.PIPE,
                                 text=True).stdout.split()[0]
-        self.machine.shell(
-            f"mkdir {self.place} && tar -xf {CONTENT}/{digest} -C {self.place} && "
-            f"ctr --namespace {self.namespace} content delete sha256:{digest}")
+        cls.session.machine.shell(
+            f"mkdir {cls.PLACE} && tar -xf {CONTENT}/{digest} -C {cls.PLACE}")
 
     def command(self, *arguments):
-        return (f"LD_LIBRARY_PATH={self.place} HOME={self.place} {self.place}/executor "
+        return (f"LD_LIBRARY_PATH={self.PLACE} HOME={self.PLACE} {self.PLACE}/executor "
                 f"--namespace {self.namespace} {' '.join(arguments)}")
 
     def run_there(self, **config):
         document = json.dumps({"image": IMAGE, **config})
-        text = self.machine.shell(f"cat >{self.place}/step.json <<'EOF'\n{document}\nEOF\n"
-                                  + self.command("run", f"{self.place}/step.json", "2>/dev/null")
+        text = self.machine.shell(f"cat >{self.PLACE}/step.json <<'EOF'\n{document}\nEOF\n"
+                                  + self.command("run", f"{self.PLACE}/step.json", "2>/dev/null")
                                   + "; :")
         return json.loads(text)
 

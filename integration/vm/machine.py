@@ -112,7 +112,7 @@ class Machine:
             self._launch("qemu", self._command(disk.stdout.strip()))
             self._await(lambda: answers(self.state["port"]), "containerd")
             if netem:
-                self.shell(f"modprobe sch_netem && tc qdisc add dev eth0 root netem {netem}")
+                self.shell(f"modprobe sch_netem && /sbin/tc qdisc add dev eth0 root netem {netem}")
         except BaseException:
             self.stop()
             raise
