@@ -57,6 +57,12 @@ def does_not_apply(reason):
     return unittest.SkipTest(DOES_NOT_APPLY + reason)
 
 
+def given_machine():
+    """The virtual machine (vm/machine.py) of $WFE_CONTAINERD_ADDR, or None."""
+    folder = os.environ.get("WFE_TEST_MACHINE")
+    return Machine(folder) if folder else None
+
+
 class Session:
     """What all tests of one run share: programs, daemon, image."""
 
@@ -78,9 +84,7 @@ class Session:
         atexit.register(self.close)
         self.daemon_dir = None
         self.io_dir = os.environ.get("WFE_IO_DIR")
-        # Of vm/machine.py, when the daemon is in one.
-        folder = os.environ.get("WFE_TEST_MACHINE")
-        self.machine = Machine(folder) if folder and address else None
+        self.machine = given_machine() if address else None
         self._forward = None
         self._shares = None
         self.address = address
@@ -229,7 +233,7 @@ class IntegrationTest(unittest.TestCase):
 
     def patience(self):
         """How many times longer a step may take: another machine's processor may be emulated."""
-        return 5 if self.session.address.startswith("tcp://") else 1
+        return 5 if self.session.machine or self.session.address.startswith("tcp://") else 1
 
     def io_kinds(self):
         """The ways of --io that there are."""
