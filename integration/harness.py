@@ -26,6 +26,7 @@ import urllib.parse
 
 from daemon_client import DaemonClient
 from forwards import UnixForward
+from vm.machine import Machine
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IMAGE = "localhost/busybox:latest"
@@ -57,6 +58,12 @@ def does_not_apply(reason):
     return unittest.SkipTest(DOES_NOT_APPLY + reason)
 
 
+def given_machine():
+    """The virtual machine (vm/machine.py) of $WFE_CONTAINERD_ADDR, or None."""
+    folder = os.environ.get("WFE_TEST_MACHINE")
+    return Machine(folder) if folder else None
+
+
 class Session:
     """What all tests of one run share: programs, daemon, image."""
 
@@ -78,6 +85,7 @@ class Session:
         atexit.register(self.close)
         self.daemon_dir = None
         self.io_dir = os.environ.get("WFE_IO_DIR")
+        self.machine = given_machine() if address else None
         self._forward = None
         self._client = None
         self._shares = None
@@ -225,9 +233,17 @@ class IntegrationTest(unittest.TestCase):
         if self.session.shares() != "machine":
             raise does_not_apply(f"the daemon is on another machine: {reason}")
 
+    def on_its_machine(self, script):
+        """What a shell script prints on the daemon's machine, as root."""
+        if self.session.machine:
+            return self.session.machine.shell(script)
+        self.need_this_machine("there is no shell for us")
+        return subprocess.run(["sh", "-c", script], check=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, text=True).stdout
+
     def patience(self):
         """How many times longer a step may take: another machine's processor may be emulated."""
-        return 5 if self.session.address.startswith("tcp://") else 1
+        return 5 if self.session.machine or self.session.address.startswith("tcp://") else 1
 
     def io_kinds(self):
         """The ways of --io that there are."""
@@ -256,7 +272,7 @@ class IntegrationTest(unittest.TestCase):
         process = subprocess.run(
             ["ctr", "--address", self.session.ctr_address(), "--namespace", self.namespace,
              *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, timeout=timeout)
+            stderr=subprocess.PIPE, text=True, timeout=timeout * self.patience())
         if check and process.returncode != 0:
             self.fail(f"ctr {' '.join(arguments)}: {process.stderr}")
         return process.stdout
@@ -276,7 +292,7 @@ class IntegrationTest(unittest.TestCase):
     def _run(self, command, env, data, timeout):
         process = subprocess.run(
             command, env={**self.environment, **(env or {})}, input=data, cwd=self.tmp,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout * self.patience())
         process.stdout = process.stdout.decode(errors="replace")
         process.stderr = process.stderr.decode(errors="replace")
         return process
@@ -357,7 +373,18 @@ class IntegrationTest(unittest.TestCase):
                 ("unfinished upload", client.uploads(self.namespace)),
                 ("snapshot", client.snapshots(self.namespace, "overlayfs", False))):
             found += [f"{what}: {name}" for name in names]
+        if self.session.machine:
+            found += self._leaks_of_its_machine()
         return found
+
+    def _leaks_of_its_machine(self):
+        """What a virtual machine still holds for the test's namespace besides its daemon."""
+        script = f"""
+            ps -o args | grep '[c]ontainerd-shim.*{self.namespace} ' | sed 's/^/shim there: /'
+            grep -F {self.namespace} /proc/mounts | sed 's/^/mount there: /'
+            find /sys/fs/cgroup/{self.namespace} -mindepth 1 -type d 2>/dev/null |
+                sed 's/^/cgroup there: /'"""
+        return self.session.machine.shell(script + "\n:").splitlines()
 
     def leaks_of_machine(self):
         """What this machine still holds for the test's namespace, and in its TMPDIR."""
@@ -375,7 +402,7 @@ class IntegrationTest(unittest.TestCase):
     def assert_nothing_left(self):
         """A shim ends a moment after its task was deleted, and a machine may be busy, so this looks
         for a while."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * self.patience()
         while self.leaks_of_machine() and time.monotonic() < deadline:
             time.sleep(0.02)
         found = self.leaks_of_daemon()

@@ -22,7 +22,7 @@ import time
 import urllib.parse
 
 from forwards import TcpForward, UnixForward
-from harness import IntegrationTest, Session
+from harness import IntegrationTest, Session, given_machine
 
 CONFIG = """\
 version = 2
@@ -163,6 +163,7 @@ class RemoteSession(Session):
         self.address = os.path.join(self.scratch, "containerd.sock")
         self._forwards = [UnixForward(self.address, (url.hostname, url.port))]
         self.tcp_address = address
+        self.machine = given_machine()
 
     def _start_own_daemon(self):
         self.remote = RemoteDaemon(os.path.join(self.scratch, "remote"))

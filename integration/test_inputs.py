@@ -144,7 +144,7 @@ class Inputs(IntegrationTest):
         processes = [subprocess.Popen(arguments, env=self.environment, cwd=self.tmp,
                                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE) for _ in range(count)]
-        results = [process.communicate(timeout=120) + (process.returncode,)
+        results = [process.communicate(timeout=120 * self.patience()) + (process.returncode,)
                    for process in processes]
         for stdout, stderr, status in results:
             self.assertEqual(status, 0, stderr)

@@ -88,7 +88,7 @@ class Io(IntegrationTest):
         for name in ("stdout", "stderr"):
             mode = os.stat(os.path.join(shared, folders[0], name)).st_mode
             self.assertEqual(oct(mode), oct(0o100666))
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 0, stderr)
         self.assertEqual(json.loads(stdout)["output_data"]["unknown.stdout"], "up\n")
         self.assertEqual(os.listdir(shared), [])
@@ -105,6 +105,6 @@ class Io(IntegrationTest):
                 for line in file:
                     if line.startswith("VmHWM:"):
                         peak = max(peak, int(line.split()[1]))
-        process.communicate(timeout=60)
+        process.communicate(timeout=60 * self.patience())
         self.assertEqual(process.returncode, 0)
         self.assertLess(peak, 64 * 1024, "kilobytes")

@@ -37,7 +37,7 @@ class RunBasic(IntegrationTest):
                 seen += chunk
         self.assertIn(b"early", seen)
         self.assertIsNone(process.poll(), "the step had ended before its output was shown")
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertIn(b"late", stderr)
         self.assertEqual(json.loads(stdout)["output_data"]["unknown.stdout"], "early\nlate\n")
 
@@ -69,11 +69,11 @@ class RunBasic(IntegrationTest):
     def test_a_signal_is_128_and_its_number(self):
         process = self.start_step({"image": IMAGE, "run": "echo up; sleep 60"})
         task = ""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * self.patience()
         while not task and time.monotonic() < deadline:
             task = self.running_task()
         self.ctr("tasks", "kill", "--signal", "SIGKILL", task)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 137, stderr)
         self.assertEqual(json.loads(stdout)["error"]["exit_code"], 137)
 
@@ -171,6 +171,6 @@ class RunBasic(IntegrationTest):
         processes = [self.start_step({"image": IMAGE, "run": f"echo {number}"})
                      for number in range(8)]
         for process in processes:
-            stdout, stderr = process.communicate(timeout=60)
+            stdout, stderr = process.communicate(timeout=60 * self.patience())
             self.assertEqual(process.returncode, 0, stderr)
             self.assertTrue(json.loads(stdout)["output_data"]["unknown.stdout"])

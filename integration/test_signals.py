@@ -20,12 +20,12 @@ class Signals(IntegrationTest):
         process = self.start_step(SLEEPER)
         time.sleep(delay_s)
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30 * self.patience())
         return process.returncode, stdout, stderr
 
     def wait_for_output(self, process, text):
         seen = b""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 20 * self.patience()
         while text not in seen and time.monotonic() < deadline:
             if select.select([process.stderr], [], [], 0.2)[0]:
                 chunk = os.read(process.stderr.fileno(), 65536)
@@ -38,7 +38,7 @@ class Signals(IntegrationTest):
         process = self.start_step(SLEEPER)
         self.wait_for_output(process, b"up")
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 143, stderr)
         result = json.loads(stdout)
         self.assertIs(result["proceed"], False)
@@ -50,7 +50,7 @@ class Signals(IntegrationTest):
         process = self.start_step(SLEEPER)
         self.wait_for_output(process, b"up")
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 130, stderr)
         self.assertEqual(json.loads(stdout)["error"]["kind"], "cancelled")
 
@@ -59,20 +59,20 @@ class Signals(IntegrationTest):
             "trap 'echo heard; exit 3' TERM; echo up; while :; do sleep 0.1; done"})
         self.wait_for_output(process, b"up")
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 143, stderr)
         self.assertEqual(json.loads(stdout)["output_data"]["unknown.stdout"], "up\nheard\n")
 
     def test_a_second_signal_ends_the_grace_period(self):
-        process = self.start_step({"image": IMAGE, "grace": "60s", "run":
+        process = self.start_step({"image": IMAGE, "grace": "10m", "run":
             "trap '' TERM; echo up; while :; do sleep 0.1; done"})
         self.wait_for_output(process, b"up")
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         started = time.monotonic()
-        _, stderr = process.communicate(timeout=30)
-        self.assertLess(time.monotonic() - started, 20)
+        _, stderr = process.communicate(timeout=30 * self.patience())
+        self.assertLess(time.monotonic() - started, 20 * self.patience())
         self.assertEqual(process.returncode, 143, stderr)
 
     def test_a_signal_at_any_moment_leaves_nothing(self):

@@ -3,11 +3,13 @@
 """A virtual machine that is nothing but a containerd behind a TCP port: a real second machine.
 
     integration/vm/machine.py start [--share DIR]     prints the variables that point at it
+    integration/vm/machine.py shell SCRIPT            runs a script on it, as root
     integration/vm/machine.py stop
     integration/vm/machine.py run [--share DIR] -- COMMAND...
 
 `run` starts one, runs COMMAND with WFE_CONTAINERD_ADDR (and WFE_IO_DIR, when DIR is shared), and
 stops it, however COMMAND ends. DIR is seen in the machine at the same path, through virtiofs.
+WFE_TEST_MACHINE tells tests where to find it: Machine(folder) runs scripts on it, and stops its clock.
 
 The processor is emulated, for which a machine needs no rights; WFE_VM_ACCEL=kvm uses the host's. Its
 disk (see integration/vm/root-from) is fresh at each start.
@@ -31,6 +33,8 @@ VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 MEMORY_MB = 512
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
+SHELL_TIMEOUT_S = 120
+MONITOR_PROMPT = b"(qemu) "
 
 
 class MachineError(Exception):
@@ -77,7 +81,8 @@ class Machine:
                 self.state = json.load(file)
 
     def variables(self):
-        found = {"WFE_CONTAINERD_ADDR": f"tcp://127.0.0.1:{self.state['port']}"}
+        found = {"WFE_CONTAINERD_ADDR": f"tcp://127.0.0.1:{self.state['port']}",
+                 "WFE_TEST_MACHINE": self.folder}
         if self.state["share"]:
             found["WFE_IO_DIR"] = self.state["share"]
         return found
@@ -86,7 +91,7 @@ class Machine:
         return [int(pid) for pid, started in self.state["processes"].items()
                 if start_time(pid) == started]
 
-    def start(self, suite, share=None):
+    def start(self, suite="bookworm", share=None, netem=None):
         for program in [QEMU] + ([VIRTIOFSD] if share else []):
             if not shutil.which(program):
                 raise MachineError(f"{program} is not there: scripts/deps --install vm")
@@ -97,7 +102,7 @@ class Machine:
                               stdout=subprocess.PIPE, text=True, check=False)
         if disk.returncode != 0:
             raise MachineError("there is no disk to start from")
-        self.state.update(port=free_port(), share=share)
+        self.state.update(port=free_port(), shell_port=free_port(), share=share)
         try:
             if share:
                 self._launch("virtiofsd", [
@@ -106,6 +111,8 @@ class Machine:
                 self._await(lambda: os.path.exists(f"{self.folder}/share.sock"), "virtiofsd")
             self._launch("qemu", self._command(disk.stdout.strip()))
             self._await(lambda: answers(self.state["port"]), "containerd")
+            if netem:
+                self.shell(f"modprobe sch_netem && /sbin/tc qdisc add dev eth0 root netem {netem}")
         except BaseException:
             self.stop()
             raise
@@ -122,7 +129,8 @@ class Machine:
             + (f" wfe.share={share}" if share else ""),
             "-drive", f"file={disk}/disk.img,format=raw,if=none,id=disk,snapshot=on,cache=unsafe",
             "-device", "nvme,drive=disk,serial=disk",
-            "-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{self.state['port']}-:2500",
+            "-netdev", f"user,id=n0,hostfwd=tcp:127.0.0.1:{self.state['port']}-:2500,"
+            f"hostfwd=tcp:127.0.0.1:{self.state['shell_port']}-:2501",
             "-device", "virtio-net-pci,netdev=n0,romfile=",
             "-serial", f"file:{self.console}",
             "-monitor", f"unix:{self.monitor},server=on,wait=off"]
@@ -145,6 +153,48 @@ class Machine:
             if len(self.running()) < len(self.state["processes"]) or time.monotonic() > deadline:
                 raise MachineError(f"{name} did not come up\n{self.logs()}")
             time.sleep(0.1)
+
+    def shell(self, script):
+        """Runs a script on the machine and returns what it printed."""
+        end = b"-- ended with "
+        with socket.create_connection(("127.0.0.1", self.state["shell_port"]),
+                                      timeout=SHELL_TIMEOUT_S) as shell:
+            shell.sendall(b"(\n%s\n) </dev/null\necho '%s'$?.\nexit\n" % (script.encode(), end))
+            text = b""
+            while not re.search(end + rb"\d+\.\n$", text):
+                data = shell.recv(1 << 16)
+                if not data:
+                    raise MachineError(f"the machine's shell ended early: {text.decode()}")
+                text += data
+        output, _, status = text.rpartition(end)
+        if status != b"0.\n":
+            raise MachineError(f"'{script}' ended with {status.decode()}\n{output.decode()}")
+        return output.decode(errors="replace")
+
+    def pause(self):
+        """Its processors stand still, and its clock with them; connections stay open."""
+        self._tell_monitor("stop")
+
+    def resume(self):
+        self._tell_monitor("cont")
+
+    def _tell_monitor(self, command):
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(SHELL_TIMEOUT_S)
+            monitor.connect(self.monitor)
+            for line in (b"", command.encode() + b"\n"):
+                monitor.sendall(line)
+                text = b""
+                while not text.endswith(MONITOR_PROMPT):
+                    data = monitor.recv(1 << 12)
+                    if not data:
+                        raise MachineError(f"QEMU's monitor ended at '{command}'")
+                    text += data
+
+    def kill(self):
+        """As when its power fails. What belongs to it here stays until stop()."""
+        for pid in self.running():
+            os.kill(pid, signal.SIGKILL)
 
     def logs(self):
         """The last words of all that has any."""
@@ -181,7 +231,7 @@ def start(arguments):
         machine.stop()
         os.mkdir(folder, 0o700)
         machine = Machine(folder)
-        machine.start(arguments.suite, arguments.share)
+        machine.start(arguments.suite, arguments.share, arguments.netem)
     for name, value in machine.variables().items():
         print(f"export {name}={value}")
     return 0
@@ -191,7 +241,7 @@ def run(arguments):
     if not arguments.command:
         raise MachineError("say which command to run")
     machine = Machine(tempfile.mkdtemp(prefix="wfe-vm-"))
-    machine.start(arguments.suite, arguments.share)
+    machine.start(arguments.suite, arguments.share, arguments.netem)
     try:
         return subprocess.run(arguments.command, check=False,
                               env={**os.environ, **machine.variables()}).returncode
@@ -210,15 +260,21 @@ def main():
         action.add_argument("--share", metavar="DIR", help="seen there at the same path")
         action.add_argument("--suite", default="bookworm",
                             help="the release of Debian in it (default: bookworm)")
+        action.add_argument("--netem", metavar="LINE", help="what its line to us is like: "
+                            "'delay 100ms loss 1%%', or what else tc-netem(8) has")
         if name == "run":
             action.add_argument("command", nargs="*", metavar="COMMAND")
     actions.add_parser("stop")
+    actions.add_parser("shell").add_argument("script", metavar="SCRIPT")
     arguments = parser.parse_args()
     # What ends us ends the machine.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if arguments.action == "stop":
             Machine(own_folder()).stop()
+            return 0
+        if arguments.action == "shell":
+            print(Machine(own_folder()).shell(arguments.script), end="")
             return 0
         return start(arguments) if arguments.action == "start" else run(arguments)
     except MachineError as error:
