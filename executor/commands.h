@@ -58,7 +58,8 @@ int wfe_command_fail(const struct wfe_command *command, const struct wfe_error *
 /* The signal that asked to stop, 0 when none did. */
 int wfe_stop_signal(void);
 
-/* Whether we were started by nohup(1), or the like: to go on when the terminal or the parent goes. */
+/* Whether we were started by nohup(1), or the like: to go on when the terminal or the parent goes.
+ */
 bool wfe_hangup_is_ignored(void);
 
 /* The value of --max-concurrent-downloads. Errors: WFE_ERROR_INPUT. */

@@ -24,7 +24,6 @@ import time
 import unittest
 import urllib.parse
 
-from daemon_client import DaemonClient
 from forwards import UnixForward
 from vm.machine import Machine
 
@@ -131,6 +130,8 @@ class Session:
 
     def client(self):
         if self._client is None:
+            # What takes other things from here may run in a Python without it.
+            from daemon_client import DaemonClient
             self._client = DaemonClient(self.address, self.scratch)
         return self._client
 

@@ -8,7 +8,7 @@ import sys
 
 from lab import REPOSITORY, Lab, Report
 
-BENCHMARKS = ("step", "input", "mount", "pull", "remote")
+BENCHMARKS = ("step", "input", "tree", "layer", "mount", "pull", "remote")
 
 
 def main():
