@@ -4,7 +4,6 @@
 import itertools
 import json
 import os
-import subprocess
 
 from cut_forward import CutForward
 from harness import IMAGE
@@ -57,13 +56,7 @@ class FaultyWay(RemoteTest):
         self.assertEqual(outcome.status, 0, outcome.stderr + outcome.stdout)
         data = outcome.result["output_data"]
         self.assertEqual(data["unknown.stdout"], "said\n")
-        archive = self.path("out.tgz")
-        got = self.artifactfs("get", data["out"]["__wfe_artifact"], "--output", archive)
-        self.assertEqual(got.returncode, 0, got.stderr)
-        copied = subprocess.run(["tar", "-xzOf", archive, "./copy"], check=True,
-                                stdout=subprocess.PIPE).stdout
-        os.unlink(archive)
-        self.assertTrue(copied == content)
+        self.assertTrue(self.file_in_artifact(data["out"], "./copy") == content)
         self.assertEqual(self.take_marks(), 1, outcome.stderr)
 
     def start_waiting(self):
@@ -71,11 +64,7 @@ class FaultyWay(RemoteTest):
         process = self.start_step(
             self.step("echo begun; until [ -e /marks/go ]; do sleep 0.1; done; echo ended; exit 3"),
             options=["--progress", "none"], global_options=self.options())
-        seen = b""
-        while b"begun" not in seen:
-            data = os.read(process.stderr.fileno(), 4096)
-            self.assertTrue(data, f"it ended with {seen!r}")
-            seen += data
+        self.await_output(process, b"begun")
         return process
 
     def finish_waiting(self, process):

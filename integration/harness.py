@@ -333,6 +333,24 @@ class IntegrationTest(unittest.TestCase):
         self.addCleanup(self._end, process)
         return process
 
+    def await_output(self, process, text):
+        """Reads a program's stderr until it holds text (bytes)."""
+        seen = b""
+        while text not in seen:
+            data = os.read(process.stderr.fileno(), 4096)
+            self.assertTrue(data, f"it ended with {seen!r}")
+            seen += data
+
+    def file_in_artifact(self, reference, path):
+        """The content of one of an artifact's files. reference: as in the workflow data."""
+        archive = self.path("artifact.tgz")
+        got = self.artifactfs("get", reference["__wfe_artifact"], "--output", archive)
+        self.assertEqual(got.returncode, 0, got.stderr)
+        content = subprocess.run(["tar", "-xzOf", archive, path], check=True,
+                                 stdout=subprocess.PIPE).stdout
+        os.unlink(archive)
+        return content
+
     @staticmethod
     def _end(process):
         if process.poll() is None:

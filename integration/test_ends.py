@@ -56,11 +56,7 @@ class Processes(OwnDaemon):
     def start_begun(self, step):
         """Starts a step and waits until it has said so."""
         process = self.start_step(step)
-        seen = b""
-        while b"begun" not in seen:
-            data = os.read(process.stderr.fileno(), 4096)
-            self.assertTrue(data, f"it ended with {seen!r}")
-            seen += data
+        self.await_output(process, b"begun")
         return process
 
     def task(self):

@@ -101,10 +101,7 @@ class MountedInputs(IntegrationTest):
 
     def running(self, document, data=None):
         process = self.start_step(document, data=data, options=MOUNT)
-        seen = b""
-        while b"up\n" not in seen and (chunk := os.read(process.stderr.fileno(), 4096)):
-            seen += chunk
-        self.assertIn(b"up\n", seen)
+        self.await_output(process, b"up\n")
         return process
 
     def file_systems(self):

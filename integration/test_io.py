@@ -79,9 +79,7 @@ class Io(IntegrationTest):
         os.mkdir(shared)
         process = self.start_step({"image": IMAGE, "run": "echo up; sleep 2"},
                                   env={"WFE_IO_DIR": shared})
-        seen = b""
-        while b"up\n" not in seen and (chunk := os.read(process.stderr.fileno(), 4096)):
-            seen += chunk
+        self.await_output(process, b"up\n")
         folders = os.listdir(shared)
         self.assertEqual(len(folders), 1, folders)
         self.assertTrue(folders[0].startswith("wfe-io-"), folders)

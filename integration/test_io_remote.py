@@ -17,14 +17,6 @@ from harness import IMAGE, IntegrationTest
 from remote import DISABLED, RemoteDaemon, RemoteTest
 
 
-def read_until(process, text):
-    """What the program has written to stderr until it holds text, or ends."""
-    seen = b""
-    while text not in seen and (chunk := os.read(process.stderr.fileno(), 4096)):
-        seen += chunk
-    return seen
-
-
 class NothingShared(RemoteTest):
     """Each asks for nothing: the daemon's socket looks local, and that it isn't must be found out."""
 
@@ -88,8 +80,8 @@ class NothingShared(RemoteTest):
         process = self.start_step({"image": IMAGE, "run":
             "echo up; while [ ! -e /tmp/stop ]; do echo more; done & sleep 2; echo still; "
             "touch /tmp/stop; wait; sleep 600"}, options=["--progress", "none"])
-        self.assertIn(b"up\n", read_until(process, b"up\n"))
-        self.assertIn(b"still\n", read_until(process, b"still\n"))
+        self.await_output(process, b"up\n")
+        self.await_output(process, b"still\n")
         process.send_signal(signal.SIGTERM)
         stdout, _ = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 143)
@@ -112,7 +104,7 @@ class NothingShared(RemoteTest):
 
     def test_a_killed_executors_volume_is_reclaimed(self):
         process = self.start_step({"image": IMAGE, "run": "echo up; sleep 1000"})
-        read_until(process, b"up\n")
+        self.await_output(process, b"up\n")
         self.assertIn("-io", "".join(self.leaks_of_daemon()))
         process.kill()
         process.wait()
@@ -133,7 +125,7 @@ class NothingShared(RemoteTest):
     def test_output_outlives_its_lease_and_a_collection(self):
         process = self.start_step({"image": IMAGE, "run": "echo up; sleep 3; echo end"},
                                   options=["--progress", "none"])
-        read_until(process, b"up\n")
+        self.await_output(process, b"up\n")
         leases = self.ctr("leases", "list", "--quiet").split()
         self.assertEqual(len(leases), 1)
         self.ctr("leases", "delete", "--sync", *leases)
@@ -241,7 +233,7 @@ class DirectoryShared(RemoteTest):
 
     def test_files_are_used_in_the_directory_that_is_shared(self):
         process = self.start_step({"image": IMAGE, "run": "echo up; sleep 1; echo end"})
-        read_until(process, b"up\n")
+        self.await_output(process, b"up\n")
         folder, = os.listdir(self.shared)
         self.assertEqual(sorted(os.listdir(os.path.join(self.shared, folder))), ["stderr", "stdout"])
         stdout, stderr = process.communicate(timeout=60)

@@ -14,18 +14,11 @@ PATIENCE_S = 60
 
 
 class ReclaimTest(IntegrationTest):
-    def await_up(self, process):
-        seen = b""
-        while b"up\n" not in seen:
-            chunk = os.read(process.stderr.fileno(), 4096)
-            self.assertTrue(chunk, f"it ended with {seen!r}")
-            seen += chunk
-
     def killed_executor(self):
         """One that is killed while its step runs; a task that is only starting may vanish by itself,
         and what is left of it is reclaimed later."""
         process = self.start_step(ENDLESS)
-        self.await_up(process)
+        self.await_output(process, b"up\n")
         process.kill()
         process.wait()
 
@@ -76,7 +69,7 @@ class Reclaim(ReclaimTest):
         for _ in range(2):
             self.killed_executor()
         process = self.start_step(self.gated_step())
-        self.await_up(process)
+        self.await_output(process, b"up\n")
         # One was killed while it reclaimed for another, perhaps: that takes a while to settle.
         deadline = time.monotonic() + PATIENCE_S
         while len(self.containers()) > 1 and time.monotonic() < deadline:
@@ -86,7 +79,7 @@ class Reclaim(ReclaimTest):
 
     def test_gc_leaves_a_living_executors_step_alone(self):
         process = self.start_step(self.gated_step())
-        self.await_up(process)
+        self.await_output(process, b"up\n")
         for _ in range(3):
             self.gc()
         self.end_unharmed(process)
@@ -112,7 +105,7 @@ class OtherHosts(ReclaimTest):
             env={**self.environment, "WFE_LEASE_DURATION": lease}, cwd=self.tmp,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(self._end, process)
-        self.await_up(process)
+        self.await_output(process, b"up\n")
         return process
 
     def test_living_executors_renew_their_leases(self):

@@ -3,7 +3,6 @@
 
 import json
 import os
-import select
 import signal
 import subprocess
 import threading
@@ -23,20 +22,9 @@ class Signals(IntegrationTest):
         stdout, stderr = process.communicate(timeout=30 * self.patience())
         return process.returncode, stdout, stderr
 
-    def wait_for_output(self, process, text):
-        seen = b""
-        deadline = time.monotonic() + 20 * self.patience()
-        while text not in seen and time.monotonic() < deadline:
-            if select.select([process.stderr], [], [], 0.2)[0]:
-                chunk = os.read(process.stderr.fileno(), 65536)
-                if not chunk:
-                    break
-                seen += chunk
-        self.assertIn(text, seen)
-
     def test_sigterm_while_the_step_runs_is_143(self):
         process = self.start_step(SLEEPER)
-        self.wait_for_output(process, b"up")
+        self.await_output(process, b"up")
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 143, stderr)
@@ -48,7 +36,7 @@ class Signals(IntegrationTest):
 
     def test_sigint_while_the_step_runs_is_130(self):
         process = self.start_step(SLEEPER)
-        self.wait_for_output(process, b"up")
+        self.await_output(process, b"up")
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 130, stderr)
@@ -57,7 +45,7 @@ class Signals(IntegrationTest):
     def test_the_step_hears_sigterm_first(self):
         process = self.start_step({"image": IMAGE, "run":
             "trap 'echo heard; exit 3' TERM; echo up; while :; do sleep 0.1; done"})
-        self.wait_for_output(process, b"up")
+        self.await_output(process, b"up")
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=30 * self.patience())
         self.assertEqual(process.returncode, 143, stderr)
@@ -66,7 +54,7 @@ class Signals(IntegrationTest):
     def test_a_second_signal_ends_the_grace_period(self):
         process = self.start_step({"image": IMAGE, "grace": "10m", "run":
             "trap '' TERM; echo up; while :; do sleep 0.1; done"})
-        self.wait_for_output(process, b"up")
+        self.await_output(process, b"up")
         process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)

@@ -86,11 +86,7 @@ class TwoHosts(RemoteTest):
         processes = [self.start_on(host, gated, volumes=[{"source": gate, "target": "/gate"}])
                      for host in HOSTS]
         for process in processes:
-            seen = b""
-            while b"up\n" not in seen:
-                data = os.read(process.stderr.fileno(), 4096)
-                self.assertTrue(data, f"it ended with {seen!r}")
-                seen += data
+            self.await_output(process, b"up\n")
         self.assertEqual(len(self.owners()), 2)
         for host in HOSTS * 2:
             self.assertEqual(self.gc_on(host)["steps"], 0)

@@ -5,7 +5,6 @@ midst of a step: this takes minutes, and a machine of its own (integration/vm)."
 import itertools
 import json
 import os
-import subprocess
 import time
 
 from harness import IMAGE
@@ -48,13 +47,7 @@ class CountedSteps(MachineTest):
         self.assertEqual(process.returncode, 0, stderr.decode() + stdout.decode())
         data = json.loads(stdout)["output_data"]
         self.assertEqual(data["unknown.stdout"], "said\n")
-        archive = self.path("out.tgz")
-        got = self.artifactfs("get", data["out"]["__wfe_artifact"], "--output", archive)
-        self.assertEqual(got.returncode, 0, got.stderr)
-        copied = subprocess.run(["tar", "-xzOf", archive, "./copy"], check=True,
-                                stdout=subprocess.PIPE).stdout
-        os.unlink(archive)
-        self.assertTrue(copied == content)
+        self.assertTrue(self.file_in_artifact(data["out"], "./copy") == content)
         self.assertEqual(self.take_marks(), ["mark"], stderr)
 
     def start_waiting(self):
@@ -62,11 +55,7 @@ class CountedSteps(MachineTest):
         process = self.start_step(
             self.step("echo begun; until [ -e /marks/go ]; do sleep 0.1; done; echo ended; exit 3"),
             options=["--progress", "none"])
-        seen = b""
-        while b"begun" not in seen:
-            data = os.read(process.stderr.fileno(), 4096)
-            self.assertTrue(data, f"it ended with {seen!r}")
-            seen += data
+        self.await_output(process, b"begun")
         return process
 
     def finish_waiting(self, process):

@@ -34,9 +34,9 @@ void wfe_gunzip_inflate_reset(struct wfe_gunzip_inflate *inflate)
 }
 
 enum wfe_gunzip_status wfe_gunzip_inflate_run(
-    struct wfe_gunzip_inflate *inflate, struct wfe_gunzip_buffers *buffers)
+    struct wfe_gunzip_inflate *gunzip, struct wfe_gunzip_buffers *buffers)
 {
-    z_stream *stream = &inflate->stream;
+    z_stream *stream = &gunzip->stream;
     stream->next_in = (Bytef *)buffers->in; /* it is not written to */
     stream->avail_in = (uInt)buffers->in_bytes;
     stream->next_out = buffers->out;
