@@ -24,7 +24,7 @@ static const char replacement[] = "\xEF\xBF\xBD";
 static size_t replace(const char *text, size_t length, char *out)
 {
     const char *end = text + length;
-    const char *nul = length > 0 ? memchr(text, '\0', length) : NULL;
+    const char *nul = memchr(text, '\0', length);
     size_t written = 0;
     while (text < end) {
         size_t until_nul = (size_t)((nul ? nul : end) - text);
@@ -50,6 +50,8 @@ static size_t replace(const char *text, size_t length, char *out)
 
 char *wfe_utf8_lossy(const char *data, size_t length)
 {
+    if (length == 0)
+        return strdup("");
     size_t size = replace(data, length, NULL);
     char *text = malloc(size + 1);
     if (!text)
