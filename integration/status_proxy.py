@@ -27,6 +27,8 @@ class StatusProxy(grpc.GenericRpcHandler):
     def __init__(self, path, target):
         self.path = path
         self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._under_way = 0
         self.reset()
         self._channel = grpc.insecure_channel("unix:" + target)
         self._server = grpc.server(
@@ -40,6 +42,11 @@ class StatusProxy(grpc.GenericRpcHandler):
             self.calls = []
             self.hits = 0
             self._fault = fault
+
+    def await_idle(self, timeout):
+        """Until no call is under way, nor one whose caller is gone."""
+        with self._idle:
+            assert self._idle.wait_for(lambda: self._under_way == 0, timeout), self.calls
 
     def close(self):
         self._server.stop(None).wait()
@@ -61,6 +68,16 @@ class StatusProxy(grpc.GenericRpcHandler):
             lambda requests, context: self._answer(full, requests, context, is_due and fault))
 
     def _answer(self, method, requests, context, fault):
+        with self._lock:
+            self._under_way += 1
+        try:
+            yield from self._pass_on(method, requests, context, fault)
+        finally:
+            with self._idle:
+                self._under_way -= 1
+                self._idle.notify_all()
+
+    def _pass_on(self, method, requests, context, fault):
         if fault and fault.when == "before":
             self._meet(fault, context)
         metadata = [(key, value) for key, value in context.invocation_metadata()

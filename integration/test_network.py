@@ -374,17 +374,18 @@ echo "$CNI_COMMAND" >>{self.path("calls")}
         self.assertEqual(self.leases(), [])
 
     def test_what_could_not_be_detached_is_tried_again(self):
+        # Only once, since what is left of networks is for any test's gc.
+        tried = self.path("tried")
         self.plugin("stubborn", f'cat >/dev/null; [ $CNI_COMMAND = ADD ] && echo \'{{"ips": []}}\'; '
-                                f'[ $CNI_COMMAND = ADD ] || [ -e {self.path("yield")} ]')
+                                f'[ $CNI_COMMAND = ADD ] || [ -e {tried} ] || {{ : >{tried}; exit 1; }}')
         environment = self.configure(self.PTP, {"type": "stubborn"})
         outcome = self.run_step(step("true", network="bridge"), env=environment)
         self.assertEqual(outcome.status, 0, outcome.stderr)
         self.assertIn("the network is left behind for now", outcome.stderr)
-        self.write("yield", "")
         process = self.executor("gc")
         self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertEqual(json.loads(process.stdout)["networks"], 1)
         self.assertEqual(self.calls(), ["ADD", "DEL", "DEL"])
+        self.assertEqual(self.leases(), [])
 
     def test_a_plugin_of_a_killed_executor_is_waited_for(self):
         self.plugin("slow", f'cat >/dev/null; [ $CNI_COMMAND = DEL ] || {{ touch {self.path("begun")};'
@@ -446,7 +447,6 @@ class Ends(BridgeTest):
         self.assertTrue(entries(f"{STATE}/steps"))
         process = self.executor("gc")
         self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertEqual(json.loads(process.stdout)["networks"], 1)
         self.assert_nothing_left()
 
     def test_executors_killed_at_any_moment_and_gc(self):

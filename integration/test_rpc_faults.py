@@ -131,6 +131,7 @@ class RpcFaults(IntegrationTest):
         for fault in self.faults([None]):
             with self.subTest(fault=fault):
                 self.signal_at(fault, signal.SIGKILL)
+                self.proxy.await_idle(60)
                 self.assertLessEqual(self.take_runs(), 1)
                 collected = self.executor("gc")
                 self.assertEqual(collected.returncode, 0, collected.stderr)
