@@ -12,17 +12,16 @@
 #include "libcommon/cleanup.h"
 
 /* Levels at which time and size are in balance when the result crosses a network. */
-enum { GZIP_LEVEL = 4, ZSTD_LEVEL = 3 };
+enum { GZIP_LEVEL = 4, ZSTD_LEVEL = 1 };
 
 enum { OUT_BYTES = 256 * 1024 };
 
 struct wfe_compressor {
-    enum wfe_layer_compression compression;
     struct wfe_sink sink;
     z_stream gzip;
     gz_header gzip_header;
     bool gzip_ready;
-    ZSTD_CStream *zstd;
+    ZSTD_CStream *zstd; /* NULL: gzip */
     unsigned char out[OUT_BYTES];
 };
 
@@ -51,15 +50,12 @@ static int start_zstd(struct wfe_compressor *compressor)
 int wfe_compressor_new(enum wfe_layer_compression compression, struct wfe_sink sink,
     struct wfe_compressor **ret, struct wfe_error *err)
 {
+    assert(compression != WFE_LAYER_NONE);
     WFE_COMPRESSOR struct wfe_compressor *compressor = calloc(1, sizeof *compressor);
     if (!compressor)
         return wfe_error_nomem(err);
-    compressor->compression = compression;
     compressor->sink = sink;
-    int r = compression == WFE_LAYER_GZIP   ? start_gzip(compressor)
-            : compression == WFE_LAYER_ZSTD ? start_zstd(compressor)
-                                            : 0;
-    if (r < 0)
+    if ((compression == WFE_LAYER_ZSTD ? start_zstd : start_gzip)(compressor) < 0)
         return wfe_error_nomem(err);
     *ret = wfe_steal(&compressor);
     return 0;
@@ -123,26 +119,14 @@ static int run_zstd(struct wfe_compressor *compressor, const void *data, size_t 
 int wfe_compressor_write(
     struct wfe_compressor *compressor, const void *data, size_t length, struct wfe_error *err)
 {
-    switch (compressor->compression) {
-    case WFE_LAYER_GZIP:
-        return run_gzip(compressor, data, length, Z_NO_FLUSH, err);
-    case WFE_LAYER_ZSTD:
+    if (compressor->zstd)
         return run_zstd(compressor, data, length, ZSTD_e_continue, err);
-    case WFE_LAYER_NONE:
-        break;
-    }
-    return compressor->sink.write(compressor->sink.context, data, length, err);
+    return run_gzip(compressor, data, length, Z_NO_FLUSH, err);
 }
 
 int wfe_compressor_finish(struct wfe_compressor *compressor, struct wfe_error *err)
 {
-    switch (compressor->compression) {
-    case WFE_LAYER_GZIP:
-        return run_gzip(compressor, NULL, 0, Z_FINISH, err);
-    case WFE_LAYER_ZSTD:
+    if (compressor->zstd)
         return run_zstd(compressor, NULL, 0, ZSTD_e_end, err);
-    case WFE_LAYER_NONE:
-        break;
-    }
-    return 0;
+    return run_gzip(compressor, NULL, 0, Z_FINISH, err);
 }

@@ -15,7 +15,7 @@
 
 struct wfe_compressor;
 
-/* Errors: WFE_ERROR_INTERNAL. WFE_LAYER_NONE passes through. */
+/* compression: WFE_LAYER_GZIP or WFE_LAYER_ZSTD. Errors: WFE_ERROR_INTERNAL. */
 int wfe_compressor_new(enum wfe_layer_compression compression, struct wfe_sink sink,
     struct wfe_compressor **ret, struct wfe_error *err);
 void wfe_compressor_free(struct wfe_compressor *compressor);

@@ -12,6 +12,7 @@
 #include "libcommon/layer_name.h"
 #include "libcommon/layer_pass.h"
 #include "libcommon/layer_source.h"
+#include "libcommon/sink_thread.h"
 
 /* A sink that hashes and counts what it passes on. */
 struct meter {
@@ -78,7 +79,18 @@ static const char *media_type(enum wfe_layer_compression compression)
     return WFE_LAYER_MEDIA_TYPE_TAR;
 }
 
-/* tar → meter → compressor → meter → sink */
+/* The thread at the end of which `to` stands, and the next one's sink. */
+static int start_stage(struct wfe_sink to, struct wfe_sink_thread **ret, struct wfe_sink *ret_sink,
+    struct wfe_error *err)
+{
+    int r = wfe_sink_thread_start(to, ret, err);
+    if (r == 0)
+        *ret_sink = wfe_sink_thread_sink(*ret);
+    return r;
+}
+
+/* tar | meter | compressor → meter → sink, where | leads to another thread; without compression,
+ * tar | meter → sink. */
 int wfe_layer_write_source(struct wfe_layer_source *source, const struct wfe_layer_options *options,
     struct wfe_sink sink, struct wfe_layer_result *ret, struct wfe_error *err)
 {
@@ -92,25 +104,38 @@ int wfe_layer_write_source(struct wfe_layer_source *source, const struct wfe_lay
         return wfe_error_nomem(err);
     struct meter out_meter = {.sink = sink, .hasher = out_hasher};
     WFE_COMPRESSOR struct wfe_compressor *compressor = NULL;
-    struct wfe_sink to_out = {.write = meter_write, .context = &out_meter};
-    int r = wfe_compressor_new(options->compression, to_out, &compressor, err);
-    if (r < 0)
-        return r;
-    struct meter tar_meter = {
-        .sink = {.write = compressor_sink, .context = compressor}, .hasher = tar_hasher};
-    struct wfe_layer_result result = {.media_type = media_type(options->compression)};
-    r = build(source, options, (struct wfe_sink){.write = meter_write, .context = &tar_meter},
-        &result.entries, err);
+    WFE_SINK_THREAD struct wfe_sink_thread *compressing = NULL;
+    WFE_SINK_THREAD struct wfe_sink_thread *hashing = NULL;
+    struct meter tar_meter = {.sink = sink, .hasher = tar_hasher};
+    struct wfe_sink to_tar;
+    int r = 0;
+    if (is_compressed)
+        r = wfe_compressor_new(options->compression,
+            (struct wfe_sink){.write = meter_write, .context = &out_meter}, &compressor, err);
+    if (r == 0 && is_compressed)
+        r = start_stage((struct wfe_sink){.write = compressor_sink, .context = compressor},
+            &compressing, &tar_meter.sink, err);
     if (r == 0)
+        r = start_stage(
+            (struct wfe_sink){.write = meter_write, .context = &tar_meter}, &hashing, &to_tar, err);
+    struct wfe_layer_result result = {.media_type = media_type(options->compression)};
+    if (r == 0)
+        r = build(source, options, to_tar, &result.entries, err);
+    if (r == 0)
+        r = wfe_sink_thread_finish(hashing, err);
+    if (r == 0 && is_compressed)
+        r = wfe_sink_thread_finish(compressing, err);
+    if (r == 0 && is_compressed)
         r = wfe_compressor_finish(compressor, err);
     if (r < 0)
         return r;
     wfe_hasher_final(tar_hasher, &result.diff_id);
-    result.digest = result.diff_id;
+    result.tar_bytes = tar_meter.bytes;
     if (is_compressed)
         wfe_hasher_final(out_hasher, &result.digest);
-    result.tar_bytes = tar_meter.bytes;
-    result.size_bytes = out_meter.bytes;
+    else
+        result.digest = result.diff_id;
+    result.size_bytes = is_compressed ? out_meter.bytes : tar_meter.bytes;
     *ret = result;
     return 0;
 }

@@ -74,7 +74,8 @@
  * of the place where it lay), names come in the order of their bytes, other file systems
  * mounted below it are entered.
  *
- * Threads: calls are independent of each other.
+ * Threads: calls are independent of each other. Each has one for the hashing of the tar, and one
+ * more for its compression.
  */
 
 #include <stdbool.h>
@@ -134,7 +135,8 @@ struct wfe_layer_result {
 
 /*
  * Write the layer of the archive or directory at `path` to `sink`, in order and
- * without seeking. A sink that fails ends it, which is also the way to cancel.
+ * without seeking. A sink that fails ends it, which is also the way to cancel. The sink is called
+ * on another thread, one call at a time, and no more when this returns.
  *
  * Errors: WFE_ERROR_ARCHIVE (not an archive, malformed, or an entry that breaks the policy
  * above: the message names entry and rule), WFE_ERROR_LIMIT, WFE_ERROR_SYSTEM,
