@@ -68,14 +68,15 @@ static void start_lease_deletion(
 
 /* The order matters: without its container's record a task can't be deleted any more, and its root
  * is mounted until then. The lease holds nothing that the container does not hold as well, but for
- * what is collected through it. */
+ * what is collected through it, and is the only record where there is no container. */
 void wfe_unwind(const struct wfe_session *session, const struct wfe_holdings *holdings)
 {
     const char *id = holdings->id;
     struct wfe_error err = WFE_ERROR_INIT;
     struct undo lease = {.what = "the lease", .again = delete_lease},
                 container = {.what = "the container", .again = delete_container};
-    if (!holdings->collect)
+    bool lease_first = !holdings->collect && holdings->container_made;
+    if (lease_first)
         start_lease_deletion(session, holdings, &lease);
     bool task_gone = true;
     if (holdings->task_made) {
@@ -84,11 +85,12 @@ void wfe_unwind(const struct wfe_session *session, const struct wfe_holdings *ho
         undone(holdings, "the task", r, &err);
         task_gone = r == 0;
     }
-    if (holdings->collect) {
-        if (task_gone)
-            holdings->collect(holdings->collect_context);
+    if (task_gone && holdings->collect)
+        holdings->collect(holdings->context);
+    if (task_gone && holdings->release)
+        holdings->release(holdings->context);
+    if (!lease_first)
         start_lease_deletion(session, holdings, &lease);
-    }
     if (task_gone && holdings->container_made) {
         err = (struct wfe_error)WFE_ERROR_INIT;
         undone(holdings, container.what,

@@ -22,7 +22,10 @@ struct wfe_holdings {
     /* What is still to be read in the daemon, with the lease, when the task is gone; NULL: nothing.
      * The rest is unmade afterwards. */
     void (*collect)(void *context);
-    void *collect_context;
+    /* What this machine holds under the id: it is found by the daemon's records, so it goes before
+     * the last of them, and after the task; NULL: nothing. */
+    void (*release)(void *context);
+    void *context;
 };
 
 /* In the order that leaves nothing behind. What can't be unmade is logged, and goes with the next

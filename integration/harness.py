@@ -192,7 +192,6 @@ class IntegrationTest(unittest.TestCase):
 
     def setUp(self):
         self._limit_time()
-        self.namespace = self.session.new_namespace()
         self.tmp = tempfile.mkdtemp(prefix="t-", dir=self.session.scratch)
         self.addCleanup(shutil.rmtree, self.tmp, ignore_errors=True)
         self.temp_dir = self.path("tmp")
@@ -210,11 +209,14 @@ class IntegrationTest(unittest.TestCase):
             self.addCleanup(shutil.rmtree, self.io_dir, ignore_errors=True)
             self.environment["WFE_IO_DIR"] = self.io_dir
         self._documents = 0
-        # Cleanups run in the order opposite to this one.
-        if self.uses_daemon:
-            self.addCleanup(self._remove_namespace)
+        self.enter_new_namespace()
         self.addCleanup(self.assert_nothing_left)
+
+    def enter_new_namespace(self):
+        """What the test does from here on is in one that has the image and nothing else."""
+        self.namespace = self.session.new_namespace()
         if self.uses_daemon:
+            self.addCleanup(self._remove_namespace, self.namespace)
             self.ctr("images", "import", self.session.image_archive)
 
     def _limit_time(self):
@@ -223,9 +225,13 @@ class IntegrationTest(unittest.TestCase):
             raise AssertionError(f"longer than {limit_s} s")
 
         signal.signal(signal.SIGALRM, give_up)
-        limit_s = TEST_TIMEOUT_S * self.patience()
+        limit_s = self.time_limit_s()
         signal.alarm(limit_s)
         self.addCleanup(signal.alarm, 0)
+
+    def time_limit_s(self):
+        """For a whole test."""
+        return TEST_TIMEOUT_S * self.patience()
 
     # What the daemon can be asked
 
@@ -324,10 +330,13 @@ class IntegrationTest(unittest.TestCase):
         return Outcome(process.returncode, result, process.stderr, process.stdout)
 
     def start_step(self, document, data=None, options=(), env=None, global_options=()):
+        return self.start_executor(*self.run_arguments(document, data, options),
+                                   global_options=global_options, env=env)
+
+    def start_executor(self, *arguments, global_options=(), env=None):
         """Starts wfe-containerd and returns its Popen, with pipes of bytes."""
         process = subprocess.Popen(
-            self.executor_command(*self.run_arguments(document, data, options),
-                                  global_options=global_options),
+            self.executor_command(*arguments, global_options=global_options),
             env={**self.environment, **(env or {})}, cwd=self.tmp, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(self._end, process)
@@ -430,7 +439,8 @@ class IntegrationTest(unittest.TestCase):
             found = self.leaks_of_daemon()
         self.assertEqual(self.leaks_of_machine() + found, [], "left behind")
 
-    def _remove_namespace(self):
+    def _remove_namespace(self, namespace):
+        self.namespace = namespace
         client = self.session.client()
         for task in client.tasks(self.namespace):
             self.ctr("tasks", "delete", "--force", task, check=False)

@@ -44,7 +44,7 @@ class StatusProxy(grpc.GenericRpcHandler):
             self._fault = fault
 
     def await_idle(self, timeout):
-        """Until no call is under way, nor one whose caller is gone."""
+        """Until the daemon has no call any more, also of a caller that is gone."""
         with self._idle:
             assert self._idle.wait_for(lambda: self._under_way == 0, timeout), self.calls
 
@@ -68,22 +68,7 @@ class StatusProxy(grpc.GenericRpcHandler):
             lambda requests, context: self._answer(full, requests, context, is_due and fault))
 
     def _answer(self, method, requests, context, fault):
-        with self._lock:
-            self._under_way += 1
-        try:
-            yield from self._pass_on(method, requests, context, fault)
-        finally:
-            with self._idle:
-                self._under_way -= 1
-                self._idle.notify_all()
-
-    def _pass_on(self, method, requests, context, fault):
-        if fault and fault.when == "before":
-            self._meet(fault, context)
-        metadata = [(key, value) for key, value in context.invocation_metadata()
-                    if key.startswith("containerd-")]
-        call = self._channel.stream_stream(method)(requests, metadata=metadata)
-        context.add_callback(call.cancel)
+        call = self._pass_on(method, requests, context, fault)
         try:
             yield from call
         except grpc.RpcError as error:
@@ -91,6 +76,31 @@ class StatusProxy(grpc.GenericRpcHandler):
             context.abort(error.code(), error.details())
         if fault and fault.when == "after":
             self._meet(fault, context)
+
+    def _pass_on(self, method, requests, context, fault):
+        """The call to the daemon."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            if fault and fault.when == "before":
+                self._meet(fault, context)
+            metadata = [(key, value) for key, value in context.invocation_metadata()
+                        if key.startswith("containerd-")]
+            call = self._channel.stream_stream(method)(requests, metadata=metadata)
+        except Exception:
+            self._end()
+            raise
+        # False: it has ended.
+        if not call.add_callback(self._end):
+            self._end()
+        if not context.add_callback(call.cancel):
+            call.cancel()
+        return call
+
+    def _end(self):
+        with self._idle:
+            self._under_way -= 1
+            self._idle.notify_all()
 
     def _meet(self, fault, context):
         if callable(fault.answer):

@@ -27,11 +27,12 @@ class RpcFaults(IntegrationTest):
         self.proxy = StatusProxy(self.path("proxy.sock"), self.session.ctr_address())
         self.addCleanup(self.proxy.close)
         self._numbers = itertools.count()
+        self.mark = None
         self.marks = self.path("marks")
         os.mkdir(self.marks)
 
-    def patience(self):
-        return 10 * super().patience()
+    def time_limit_s(self):
+        return 10 * super().time_limit_s()
 
     def blobs(self):
         """What is in the content store after a collection."""
@@ -41,30 +42,30 @@ class RpcFaults(IntegrationTest):
 
     def whole_step(self):
         """The arguments for a step with an input that the daemon has not got yet and an output, and
-        what the output has to be."""
-        content = b"input %d\n" % next(self._numbers)
+        what the output has to be. The command leaves a line at self.mark each time that it runs."""
+        number = next(self._numbers)
+        content = b"input %d\n" % number
+        self.mark = os.path.join(self.marks, str(number))
         tree = self.make_tree("tree", {"content": content})
         step = {"image": IMAGE, "user": "0:0", "grace": "200ms",
-                "run": "echo mark >>/marks/mark; mkdir /out; cp /in/content /out/copy; echo said",
+                "run": f"echo ran >>/marks/{number}; mkdir /out; cp /in/content /out/copy; echo said",
                 "volumes": [{"source": self.marks, "target": "/marks"}],
                 "inputs": {"in": "/in"}, "outputs": {"out": "/out"}}
         return {"document": step, "global_options": ["--address", self.proxy.path],
                 "options": ["--artifact", f"in={tree}", "--progress", "none"]}, content
 
-    def take_runs(self):
-        """How often the command ran."""
-        mark = os.path.join(self.marks, "mark")
+    @staticmethod
+    def count_runs(mark):
+        """How often the command ran that leaves its lines there."""
         if not os.path.exists(mark):
             return 0
         with open(mark, encoding="ascii") as file:
-            runs = len(file.readlines())
-        os.unlink(mark)
-        return runs
+            return len(file.readlines())
 
     def run_whole(self, *options):
         arguments, content = self.whole_step()
         arguments["options"] += options
-        return self.run_step(**arguments), content, self.take_runs()
+        return self.run_step(**arguments), content, self.count_runs(self.mark)
 
     def faults(self, answers, *options):
         """For each request of a run without faults, before and after it."""
@@ -123,17 +124,27 @@ class RpcFaults(IntegrationTest):
                 # What comes while the step is unmade comes too late.
                 self.assertIn(status, (0, 143), stderr)
                 self.assertEqual(json.loads(stdout)["proceed"], status == 0)
-                self.assertLessEqual(self.take_runs(), 1)
+                self.assertLessEqual(self.count_runs(self.mark), 1)
                 self.assert_nothing_left()
 
     def test_sigkill_at_each(self):
         usual_blobs = self.blobs()
+        # A gc waits for what may be under way at the daemon, so they are all at work at once.
+        collecting = []
         for fault in self.faults([None]):
             with self.subTest(fault=fault):
+                self.enter_new_namespace()
                 self.signal_at(fault, signal.SIGKILL)
                 self.proxy.await_idle(60)
-                self.assertLessEqual(self.take_runs(), 1)
-                collected = self.executor("gc")
-                self.assertEqual(collected.returncode, 0, collected.stderr)
+                collecting.append((fault, self.namespace, self.mark, self.start_executor("gc")))
+        for fault, _, mark, gc in collecting:
+            with self.subTest(fault=fault):
+                stdout, complaint = gc.communicate(timeout=120)
+                self.assertEqual(gc.returncode, 0, complaint)
+                report = json.loads(stdout)
+                self.assertLessEqual(report["steps"] + report["leases"], 1, report)
+                self.assertLessEqual(self.count_runs(mark), 1)
+        for fault, self.namespace, *_ in collecting:
+            with self.subTest(fault=fault):
                 self.assert_nothing_left()
                 self.assertEqual(self.blobs(), usual_blobs)

@@ -162,7 +162,7 @@ class Death(CountedSteps):
     def leaks_of_daemon(self):
         return []
 
-    def _remove_namespace(self):
+    def _remove_namespace(self, namespace):
         pass
 
     def test_while_the_step_runs(self):

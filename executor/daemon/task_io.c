@@ -449,6 +449,13 @@ int wfe_task_io_reclaim(const struct wfe_session *session, const char *container
     return wfe_volume_remove(session, &volume, timeout_ms, err);
 }
 
+void wfe_task_io_unlink(struct wfe_task_io *io)
+{
+    if (io->directory)
+        wfe_remove_tree(io->directory);
+    free(wfe_steal(&io->directory));
+}
+
 static struct wfe_stream_output view(const struct stream *stream)
 {
     return (struct wfe_stream_output){
@@ -493,9 +500,7 @@ void wfe_task_io_free(struct wfe_task_io *io)
         free(stream->path);
     }
     free(io->volume.directory);
-    if (io->directory)
-        wfe_remove_tree(io->directory);
-    free(io->directory);
+    wfe_task_io_unlink(io);
     wfe_outputs_free(io->outputs);
     if (io->drain_event >= 0)
         close(io->drain_event);

@@ -98,6 +98,9 @@ int wfe_task_io_reclaim(const struct wfe_session *session, const char *container
  */
 int wfe_task_io_finish(struct wfe_task_io *io, struct wfe_task_output *ret, struct wfe_error *err);
 
+/* Remove the directory, when the task is gone; what was written to it can still be finished. */
+void wfe_task_io_unlink(struct wfe_task_io *io);
+
 /* Removes the directory; finishes first when that was not done. NULL is fine. */
 void wfe_task_io_free(struct wfe_task_io *io);
 

@@ -63,6 +63,14 @@ static void collect(void *context)
     wfe_lease_keeper_stop(wfe_steal(&run->lease_keeper));
 }
 
+static void release(void *context)
+{
+    struct step_run *run = context;
+    wfe_input_mount_free(wfe_steal(&run->mount));
+    if (run->io)
+        wfe_task_io_unlink(run->io);
+}
+
 /* Unmake what the daemon and this machine hold of the step. */
 void wfe_step_run_unwind(struct step_run *run)
 {
@@ -75,7 +83,8 @@ void wfe_step_run_unwind(struct step_run *run)
         .task_made = run->task_made,
         .network = run->network,
         .collect = collects ? collect : NULL,
-        .collect_context = run,
+        .release = release,
+        .context = run,
     };
     wfe_step_run_hold_lease(run, NULL);
     if (!collects)

@@ -349,6 +349,13 @@ static int await_ready(struct running *running, struct wfe_error *err)
     }
 }
 
+static void release(void *context)
+{
+    struct running *running = context;
+    if (running->directory)
+        wfe_remove_tree(running->directory);
+}
+
 static void *undo(void *context)
 {
     struct running *running = context;
@@ -360,6 +367,8 @@ static void *undo(void *context)
         .container_made = running->container_made,
         .task_made = running->task_made,
         .network = running->network,
+        .release = release,
+        .context = running,
     };
     wfe_rpc_call_free(wfe_steal(&running->wait));
     wfe_lease_keeper_stop(wfe_steal(&running->lease_keeper));
@@ -367,8 +376,6 @@ static void *undo(void *context)
     if (running->task_made)
         wfe_task_stop(&running->session, running->id, STOP_GRACE_MS, NULL);
     wfe_unwind(&running->session, &holdings);
-    if (running->directory)
-        wfe_remove_tree(running->directory);
     return NULL;
 }
 
@@ -552,17 +559,18 @@ static int remove_named(const struct wfe_session *session, const char *id, struc
         r = wfe_task_stop(session, id, STOP_GRACE_MS, err);
     if (r == 0 && exists)
         r = wfe_task_delete(session, id, NULL, err);
+    /* Before the record by which they are found. */
+    bool had_network;
+    if (r == 0 && session->local)
+        r = wfe_network_remove(id, &had_network, err);
+    if (r == 0 && is_log_directory(directory, id))
+        wfe_remove_tree(directory);
     if (r == 0)
         r = wfe_container_delete(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, err);
     if (r == 0)
         r = wfe_lease_delete_all(session, id, UNDO_TIMEOUT_MS, err);
-    bool had_network;
-    if (r == 0 && session->local)
-        r = wfe_network_remove(id, &had_network, err);
-    if (r == 0 && is_log_directory(directory, id))
-        wfe_remove_tree(directory);
     return r;
 }
 
