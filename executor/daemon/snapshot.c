@@ -47,8 +47,16 @@ int wfe_snapshot_prepare(const struct wfe_session *session, const char *key, con
     WFE_LABEL_MAP_ATTACH(&request, &map);
     struct wfe_rpc_context context = wfe_session_context(session);
     context.cancel = NULL;
-    return wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){SNAPSHOTS, "Prepare"},
-        &request.base, (ProtobufCMessage **)ret, err);
+    WFE_MESSAGE Snapshots__PrepareSnapshotResponse *prepared = NULL;
+    int r = wfe_rpc_unary(session->rpc, &context, (struct wfe_rpc_method){SNAPSHOTS, "Prepare"},
+        &request.base, (ProtobufCMessage **)&prepared, err);
+    if (r < 0)
+        return r;
+    if (prepared->n_mounts == 0)
+        return wfe_error_set(
+            err, WFE_ERROR_CONTAINERD, EPROTO, "Snapshots/Prepare: the reply has no mounts");
+    *ret = wfe_steal(&prepared);
+    return 0;
 }
 
 int wfe_snapshot_view(const struct wfe_session *session, const char *key, const char *parent,

@@ -112,13 +112,18 @@ int wfe_task_wait_start(const struct wfe_session *session, const char *id,
 int wfe_task_wait_finish(
     struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err)
 {
-    WFE_MESSAGE ProtobufCMessage *reply = NULL;
-    int r = wfe_rpc_receive(wait, wait_ms, &reply, err);
+    WFE_MESSAGE ProtobufCMessage *message = NULL;
+    int r = wfe_rpc_receive(wait, wait_ms, &message, err);
     if (r < 0)
         return r;
-    if (!reply)
+    if (!message)
         return wfe_error_set(err, WFE_ERROR_CONTAINERD, EIO, "Tasks/Wait ended without an answer");
-    *ret_status = ((Tasks__WaitResponse *)reply)->exit_status;
+    const Tasks__WaitResponse *reply = (const Tasks__WaitResponse *)message;
+    /* A status of 0 is not sent, so a reply without anything would be success. */
+    if (!reply->exited_at)
+        return wfe_error_set(
+            err, WFE_ERROR_CONTAINERD, EPROTO, "Tasks/Wait: the reply has no time of the end");
+    *ret_status = reply->exit_status;
     return 0;
 }
 

@@ -6,9 +6,7 @@ import os
 import random
 import sys
 
-from lab import REPOSITORY, interleave, median
-
-sys.path.insert(1, os.path.join(REPOSITORY, "integration"))
+from lab import interleave, median
 from registry import Registry, add_image, finish_layout, start_layout
 
 LAYERS = 6

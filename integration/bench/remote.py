@@ -12,7 +12,6 @@ import sys
 from lab import IMAGE, REPOSITORY, interleave, median
 from mount_data import MIB, POOL_BYTES, make_pool
 
-sys.path.insert(1, os.path.join(REPOSITORY, "integration"))
 from delayed_forward import DelayedForward
 
 TRUE = {"image": IMAGE, "command": ["true"]}
