@@ -387,6 +387,16 @@ class IntegrationTest(unittest.TestCase):
 
     # Leaks
 
+    def collect(self):
+        """Lets the daemon collect at once; by itself it waits, the longer the slower it is."""
+        self.ctr("leases", "create", "--id", "collect")
+        self.ctr("leases", "delete", "--sync", "collect")
+
+    def blobs(self):
+        """What is in the content store after a collection."""
+        self.collect()
+        return set(self.ctr("content", "list", "--quiet").split())
+
     def leaks_of_daemon(self):
         """What the daemon still holds for the test's namespace."""
         found = []

@@ -192,8 +192,3 @@ class RemoteTest(IntegrationTest):
         return found + [f"volume: {name}" for is_committed in (False, True)
                         for name in client.snapshots(self.namespace, "native", is_committed)]
 
-    def blobs(self):
-        """What is in the content store after a collection."""
-        self.ctr("leases", "create", "--id", "collect")
-        self.ctr("leases", "delete", "--sync", "collect")
-        return set(self.ctr("content", "list", "--quiet").split())

@@ -164,8 +164,9 @@ class FullDisk(OwnDaemon):
         return disk.f_bavail * disk.f_bsize
 
     def await_room(self, free_bytes):
-        """A daemon empties the folders of what it has collected in its own time. Its own records may
-        have grown."""
+        """Some daemons empty the folders of what they have collected a moment later. Their own records
+        may have grown."""
+        self.collect()
         deadline = time.monotonic() + 30
         while self.free_bytes() < free_bytes - RECORDS_BYTES and time.monotonic() < deadline:
             time.sleep(0.05)

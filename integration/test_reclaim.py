@@ -3,6 +3,7 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import time
@@ -11,6 +12,7 @@ from harness import IMAGE, IntegrationTest
 
 ENDLESS = {"image": IMAGE, "run": "echo up; sleep 1000"}
 PATIENCE_S = 60
+KILLS = int(os.environ.get("WFE_TEST_KILLS", "10"))
 
 
 class ReclaimTest(IntegrationTest):
@@ -54,16 +56,28 @@ class Reclaim(ReclaimTest):
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assert_nothing_left()
 
-    def test_gc_right_after_a_kill_at_any_moment_leaves_nothing(self):
-        step = {"image": IMAGE, "run": "sleep 1000"}
-        for delay_s in (0.03, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3):
-            process = self.start_step(step)
-            time.sleep(delay_s)
-            process.kill()
-            process.wait()
+    def test_kills_at_random_moments_leave_nothing_and_harm_nobody(self):
+        usual_blobs = self.blobs()
+        living = self.start_step(self.gated_step())
+        self.await_output(living, b"up\n")
+        for number in range(KILLS):
+            tree = self.make_tree("tree", {"content": b"input %d\n" % number})
+            process = self.start_step(
+                {"image": IMAGE, "run": "mkdir /out; cp /in/content /out; sleep 0.1",
+                 "inputs": {"in": "/in"}, "outputs": {"out": "/out"}},
+                options=["--artifact", f"in={tree}", "--progress", "none"])
+            delay_s = random.uniform(0, 0.8)
+            with self.subTest(number=number, delay_s=delay_s):
+                try:
+                    self.assertEqual(process.wait(delay_s), 0)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
         process = self.executor("gc")
         self.assertEqual(process.returncode, 0, process.stderr)
+        self.end_unharmed(living)
         self.assert_nothing_left()
+        self.assertEqual(self.blobs(), usual_blobs)
 
     def test_the_next_run_reclaims_by_itself(self):
         for _ in range(2):

@@ -34,12 +34,6 @@ class RpcFaults(IntegrationTest):
     def time_limit_s(self):
         return 10 * super().time_limit_s()
 
-    def blobs(self):
-        """What is in the content store after a collection."""
-        self.ctr("leases", "create", "--id", "collect")
-        self.ctr("leases", "delete", "--sync", "collect")
-        return set(self.ctr("content", "list", "--quiet").split())
-
     def whole_step(self):
         """The arguments for a step with an input that the daemon has not got yet and an output, and
         what the output has to be. The command leaves a line at self.mark each time that it runs."""
