@@ -24,10 +24,13 @@ PYTHON = "/usr/bin/python3"
 SLOW = ("test_pull", "test_transfer", "test_layers", "test_run_basic", "test_inputs")
 
 RUNNING = set()
+WAITING = []  # futures of files
 
 
 def stop_on_signal(*_):
     """The workers and what they have started end too, then the daemon, as at any other end."""
+    for future in WAITING:
+        future.cancel()
     for process in list(RUNNING):
         try:
             os.killpg(process.pid, signal.SIGTERM)
@@ -142,9 +145,9 @@ def main():
                    "WFE_BUILD_DIR": session.build_dir, "PYTHONDONTWRITEBYTECODE": "1"}
     total = {"containerd": version, "passed": [], "failed": [], "skipped": {}}
     with concurrent.futures.ThreadPoolExecutor(max(arguments.jobs, 1)) as pool:
-        running = [pool.submit(run_file_apart, name, arguments.patterns, environment)
-                   for name in names]
-        for future in concurrent.futures.as_completed(running):
+        WAITING.extend(pool.submit(run_file_apart, name, arguments.patterns, environment)
+                       for name in names)
+        for future in concurrent.futures.as_completed(WAITING):
             summary, output = future.result()
             if any(summary.values()):
                 print(output, flush=True)
