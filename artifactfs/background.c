@@ -35,11 +35,12 @@ static _Noreturn void end_as(pid_t child)
     _exit(1);
 }
 
-/* The child closes its end without a word when it fails before it has mounted. */
-static _Noreturn void wait_for_mount(pid_t child, int pipe, const char *mountpoint)
+/* The child closes its end without a word when it fails before it has mounted. before: what the
+ * mount point was before there was a child; NULL: not known. */
+static _Noreturn void wait_for_mount(
+    pid_t child, int pipe, const char *mountpoint, const struct stat *before)
 {
-    struct stat before, after;
-    bool knows_before = stat(mountpoint, &before) == 0;
+    struct stat after;
     char word;
     if (wfe_read_full(pipe, &word, 1) != 1)
         end_as(child);
@@ -47,7 +48,7 @@ static _Noreturn void wait_for_mount(pid_t child, int pipe, const char *mountpoi
     if (stat(mountpoint, &after) < 0) {
         fprintf(stderr, PROGRAM " mount: %s: %s\n", mountpoint, strerror(errno));
         umount2(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
-    } else if (knows_before && before.st_dev == after.st_dev) {
+    } else if (before && before->st_dev == after.st_dev) {
         fprintf(stderr, PROGRAM " mount: %s: it was unmounted at once\n", mountpoint);
     } else {
         _exit(0);
@@ -60,6 +61,8 @@ int wfe_background_start(const char *mountpoint, struct wfe_error *err)
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) < 0)
         return wfe_error_system(err, errno, "pipe");
+    struct stat before;
+    bool knows_before = stat(mountpoint, &before) == 0;
     fflush(NULL);
     pid_t child = fork();
     if (child < 0) {
@@ -70,7 +73,7 @@ int wfe_background_start(const char *mountpoint, struct wfe_error *err)
     }
     if (child > 0) {
         close(ends[1]);
-        wait_for_mount(child, ends[0], mountpoint);
+        wait_for_mount(child, ends[0], mountpoint, knows_before ? &before : NULL);
     }
     close(ends[0]);
     parent_pipe = ends[1];

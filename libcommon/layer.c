@@ -102,11 +102,12 @@ int wfe_layer_write_source(struct wfe_layer_source *source, const struct wfe_lay
     bool is_compressed = options->compression != WFE_LAYER_NONE;
     if (wfe_hasher_new(&tar_hasher) < 0 || (is_compressed && wfe_hasher_new(&out_hasher) < 0))
         return wfe_error_nomem(err);
+    /* What a thread uses comes before it, so that it is there when the thread ends. */
     struct meter out_meter = {.sink = sink, .hasher = out_hasher};
+    struct meter tar_meter = {.sink = sink, .hasher = tar_hasher};
     WFE_COMPRESSOR struct wfe_compressor *compressor = NULL;
     WFE_SINK_THREAD struct wfe_sink_thread *compressing = NULL;
     WFE_SINK_THREAD struct wfe_sink_thread *hashing = NULL;
-    struct meter tar_meter = {.sink = sink, .hasher = tar_hasher};
     struct wfe_sink to_tar;
     int r = 0;
     if (is_compressed)
