@@ -63,13 +63,15 @@ class Reclaim(ReclaimTest):
         for number in range(KILLS):
             tree = self.make_tree("tree", {"content": b"input %d\n" % number})
             process = self.start_step(
-                {"image": IMAGE, "run": "mkdir /out; cp /in/content /out; sleep 0.1",
+                {"image": IMAGE, "user": "0:0",
+                 "run": "mkdir /out; cp /in/content /out; sleep 0.1",
                  "inputs": {"in": "/in"}, "outputs": {"out": "/out"}},
                 options=["--artifact", f"in={tree}", "--progress", "none"])
             delay_s = random.uniform(0, 0.8)
             with self.subTest(number=number, delay_s=delay_s):
                 try:
-                    self.assertEqual(process.wait(delay_s), 0)
+                    _, stderr = process.communicate(timeout=delay_s)
+                    self.assertEqual(process.returncode, 0, stderr)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
