@@ -39,7 +39,19 @@ class Together(ArchiveTest):
         return path, files
 
     @staticmethod
-    def read_at_random(point, files, seed, count):
+    def pread_all(file, length, offset):
+        """Less only at the end of the file: read(2) may stop before an error, which the next call
+        then gets."""
+        data = b""
+        while len(data) < length:
+            more = os.pread(file, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    @classmethod
+    def read_at_random(cls, point, files, seed, count):
         chance = random.Random(seed)
         names = sorted(files)
         for _ in range(count):
@@ -50,7 +62,7 @@ class Together(ArchiveTest):
             try:
                 if chance.random() < 0.3:
                     os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-                if os.pread(file, length, offset) != files[name][offset:offset + length]:
+                if cls.pread_all(file, length, offset) != files[name][offset:offset + length]:
                     return f"{name}: wrong bytes at {offset}"
             finally:
                 os.close(file)
@@ -82,7 +94,7 @@ class Together(ArchiveTest):
             process.kill()
             process.wait(DEADLINE_S)
             for job in jobs:
-                self.assertIsInstance(job.exception(DEADLINE_S), OSError)
+                self.assertIsInstance(job.exception(DEADLINE_S) or job.result(), OSError)
         with self.assertRaises(OSError):
             os.listdir(point)
         run("umount", point)
