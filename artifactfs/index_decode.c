@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "artifactfs/index_decoder.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +10,7 @@
 #include "libcommon/file.h"
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
-#define RESERVE_MAX_ITEMS ((size_t)1 << 24)
+#define RESERVE_MAX_BYTES ((uint64_t)256 << 20)
 
 bool wfe_index_decoder_refuse(struct wfe_index_decoder *decoder, const char *wrong)
 {
@@ -38,8 +37,9 @@ bool wfe_index_decoder_grow(struct wfe_index_decoder *decoder, void *items, uint
 bool wfe_index_decoder_reserve(struct wfe_index_decoder *decoder, void *items, uint32_t *allocated,
     uint32_t used, uint64_t count, size_t item_bytes)
 {
-    size_t wanted = (count < RESERVE_MAX_ITEMS ? (size_t)count : RESERVE_MAX_ITEMS) * item_bytes;
-    if (wanted < HUGE_PAGE_BYTES / 8 || used >= count)
+    uint64_t bytes = count * item_bytes;
+    size_t wanted = (size_t)(bytes < RESERVE_MAX_BYTES ? bytes : RESERVE_MAX_BYTES);
+    if (wanted < HUGE_PAGE_BYTES / 8 || wanted <= used * item_bytes)
         return true;
     wanted = (wanted + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     void *room = aligned_alloc(HUGE_PAGE_BYTES, wanted);

@@ -63,7 +63,7 @@ bool wfe_index_decoder_grow(struct wfe_index_decoder *decoder, void *items, uint
     uint32_t count, size_t item_bytes);
 /* Room for a table that should have count items, at once: to grow into it page by page takes
  * several times as long as all the rest. A count that is not true takes no more than address
- * space. */
+ * space, and of that 256 MiB: a larger table grows from there. */
 bool wfe_index_decoder_reserve(struct wfe_index_decoder *decoder, void *items, uint32_t *allocated,
     uint32_t used, uint64_t count, size_t item_bytes);
 
