@@ -119,9 +119,11 @@ int wfe_volume_set_stored(struct wfe_volume *volume, struct wfe_volume_item *ite
         r = wfe_store_resolve(volume->store, text, &item->digest, err);
     if (r < 0)
         return r;
-    r = wfe_store_size(volume->store, &item->digest, &item->size_bytes, err);
+    struct wfe_store_status status;
+    r = wfe_store_stat(volume->store, &item->digest, &status, err);
     if (r < 0)
         return r;
+    item->size_bytes = status.size_bytes;
     WFE_FREE char *path = blob_path(volume->store_path, &item->digest);
     if (!path)
         return wfe_error_nomem(err);

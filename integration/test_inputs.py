@@ -11,6 +11,7 @@ import tarfile
 
 from counting_proxy import CountingProxy
 from harness import IMAGE, IntegrationTest
+from images import add_image
 
 
 def reader(inputs, run="cd /in && find . -type f | sort | xargs sha256sum", **config):
@@ -50,6 +51,18 @@ class Inputs(IntegrationTest):
     def test_a_target_that_the_image_has_keeps_what_is_in_it(self):
         document = reader({"words": "/etc"}, run="cat /etc/a.txt; grep -c root /etc/passwd")
         self.assertEqual(self.succeed(document, data=self.stored())["read.stdout"], "alpha\n1\n")
+
+    def test_a_target_below_a_link_of_the_image_is_made_where_it_is_called(self):
+        """And nothing is put where the link leads to, in the container or on the host."""
+        image = add_image(self, "linked", [{"opt": ("link", "/etc"), "etc/passwd": "kept\n"}])
+        data = self.stored()
+        script = "cat /opt/in/a.txt; test -L /opt || echo directory; test -e /etc/in || cat /etc/passwd"
+        for options in ((), ("--snapshotter", "native")):
+            with self.subTest(options=options):
+                result = self.succeed(reader({"words": "/opt/in"}, run=script, image=image),
+                                      data=data, global_options=options)
+                self.assertEqual(result["read.stdout"], "alpha\ndirectory\nkept\n")
+        self.assertFalse(os.path.exists("/etc/in"))
 
     def test_two_inputs_lie_side_by_side_and_inside_each_other(self):
         data = {**self.stored("one", {"1": b"one"}), **self.stored("two", {"2": b"two"}),
@@ -131,6 +144,31 @@ class Inputs(IntegrationTest):
         self.assertLess(sent[1], 64 << 10)
         self.assertEqual(snapshots[0], snapshots[1])
 
+    def test_at_another_target_nothing_is_sent(self):
+        """Nor in another image; and what is kept for that goes with the images."""
+        self.need_this_machine("its images are removed")
+        self.enter_new_namespace()
+        data = self.stored("words", {"big": random_bytes(4, 5 << 20)})
+        blob = data["words"]["__wfe_artifact"]
+        other = "localhost/other:1"
+        self.ctr("images", "tag", IMAGE, other)
+        proxy = CountingProxy(self.path("proxy.sock"), self.session.ctr_address())
+        self.addCleanup(proxy.close)
+        sent = []
+        for image, target in ((IMAGE, "/in"), (IMAGE, "/opt/in"), (other, "/srv")):
+            before = proxy.sent_bytes
+            result = self.succeed(
+                reader({"words": target}, run=f"wc -c < {target}/big", image=image), data=data,
+                env={"WFE_CONTAINERD_ADDR": proxy.path})
+            self.assertEqual(result["read.stdout"], f"{5 << 20}\n")
+            sent.append(proxy.sent_bytes - before)
+        self.assertGreater(sent[0], 5 << 20)
+        self.assertLess(max(sent[1:]), 96 << 10)
+        self.assertIn(blob, self.blobs())
+        self.ctr("images", "remove", "--sync", IMAGE, other)
+        self.assertEqual(self.blobs(), set())
+        self.assertEqual(self.committed(), [])
+
     def test_the_same_artifact_at_another_target_is_another_chain(self):
         data = self.stored()
         first = self.succeed(reader({"words": "/in"}), data=data)
@@ -191,12 +229,10 @@ class Inputs(IntegrationTest):
                 self.assertIn(name, outcome.result["error"]["message"])
 
     def test_the_input_survives_the_collector(self):
-        """A lease that ends starts a collection; the chain must outlive it."""
         data = self.stored()
         self.succeed(reader({"words": "/in"}), data=data)
         before = self.committed()
-        self.ctr("leases", "create", "--id", "nudge", "--expires", "1h")
-        self.ctr("leases", "delete", "--sync", "nudge")
+        self.collect()
         self.assertEqual(self.committed(), before)
         self.assertEqual(self.succeed(reader({"words": "/in"}), data=data)["read.stdout"],
                          sums(self.files))

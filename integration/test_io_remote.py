@@ -198,10 +198,14 @@ class OtherSnapshotters(RemoteTest):
         self.assertNotIn("-io", self.ctr_there("snapshots", "list"))
 
     def test_a_snapshotter_without_directories_is_left_aside(self):
+        """For output; and an input is a layer below its target there."""
         self.use_btrfs()
-        outcome = self.run_there("echo out", "--snapshotter", "btrfs")
+        data = self.put(self.make_tree("words", {"word": b"in\n"}), "words")
+        outcome = self.run_step(
+            {"image": IMAGE, "run": "cat /opt/in/word; echo out", "inputs": {"words": "/opt/in"}},
+            data=data, global_options=["--address", self.address, "--snapshotter", "btrfs"])
         self.assertEqual(outcome.status, 0, outcome.stderr)
-        self.assertEqual(outcome.result["output_data"]["unknown.stdout"], "out\n")
+        self.assertEqual(outcome.result["output_data"]["unknown.stdout"], "in\nout\n")
         self.assertNotIn("-io", self.ctr_there("snapshots", "--snapshotter", "native", "list"))
 
     def test_without_any_directory_it_is_refused_with_the_reason(self):

@@ -141,6 +141,27 @@ int wfe_layer_write_source(struct wfe_layer_source *source, const struct wfe_lay
     return 0;
 }
 
+static int no_entry(
+    struct wfe_layer_source *source, struct wfe_layer_entry *ret, struct wfe_error *err)
+{
+    (void)source, (void)ret, (void)err;
+    return 0;
+}
+
+static int no_rewind(struct wfe_layer_source *source, struct wfe_error *err)
+{
+    (void)source, (void)err;
+    return 0;
+}
+
+int wfe_layer_write_directories(const struct wfe_layer_options *options, struct wfe_sink sink,
+    struct wfe_layer_result *ret, struct wfe_error *err)
+{
+    static const struct wfe_layer_source_ops ops = {.next = no_entry, .rewind = no_rewind};
+    struct wfe_layer_source nothing = {.ops = &ops};
+    return wfe_layer_write_source(&nothing, options, sink, ret, err);
+}
+
 static int open_source(const char *path, int *ret_fd, struct stat *ret_st, struct wfe_error *err)
 {
     WFE_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

@@ -157,4 +157,9 @@ int wfe_layer_write_file(const char *path, const char *name,
     const struct wfe_layer_options *options, struct wfe_sink sink, struct wfe_layer_result *ret,
     struct wfe_error *err);
 
+/* The same for nothing: the layer has the prefix's directories. Errors: WFE_ERROR_INPUT (prefix),
+ * WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL, and what the sink returned. */
+int wfe_layer_write_directories(const struct wfe_layer_options *options, struct wfe_sink sink,
+    struct wfe_layer_result *ret, struct wfe_error *err);
+
 #endif

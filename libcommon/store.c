@@ -166,21 +166,20 @@ static int hash_blob(struct wfe_store *store, const struct wfe_digest *digest,
     return 0;
 }
 
-static int check_present(
-    struct wfe_store *store, const struct wfe_digest *digest, struct wfe_error *err)
+static int examine(struct wfe_store *store, const struct wfe_digest *digest, struct wfe_blob *ret,
+    struct wfe_error *err)
 {
-    struct wfe_blob blob;
-    int r = wfe_blob_examine(store, digest, &blob);
-    if (r == -ENOENT || (r == 0 && blob.is_document))
+    int r = wfe_blob_examine(store, digest, ret);
+    if (r == -ENOENT || (r == 0 && ret->is_document))
         return wfe_error_set(err, WFE_ERROR_INPUT, ENOENT, "artifact %s is not in the store %s",
             digest->text, store->path);
     if (r < 0)
         return wfe_error_system(err, -r, "artifact %s", digest->text);
-    if (!wfe_lifetime_expired(&blob.lifetime, wfe_lifetime_now()))
+    if (!wfe_meta_expired(&ret->meta, wfe_store_now()))
         return 0;
     struct tm utc;
     char when[32] = "";
-    if (gmtime_r(&blob.lifetime.expires.tv_sec, &utc))
+    if (gmtime_r(&ret->meta.expires.tv_sec, &utc))
         strftime(when, sizeof when, "%Y-%m-%d %H:%M:%SZ", &utc);
     return wfe_error_set(
         err, WFE_ERROR_INPUT, ENOENT, "artifact %s expired on %s", digest->text, when);
@@ -189,15 +188,15 @@ static int check_present(
 int wfe_store_get(struct wfe_store *store, const struct wfe_digest *digest, char **ret_path,
     struct wfe_error *err)
 {
-    int r = check_present(store, digest, err);
+    struct wfe_blob blob;
+    int r = examine(store, digest, &blob, err);
     if (r < 0)
         return r;
     struct wfe_digest found;
     r = hash_blob(store, digest, &found, err);
     if (r < 0)
         return r;
-    struct wfe_store_path blob = wfe_store_blob_path(digest);
-    WFE_FREE char *path = wfe_path_join(store->path, blob.text);
+    WFE_FREE char *path = wfe_path_join(store->path, wfe_store_blob_path(digest).text);
     if (!path)
         return wfe_error_nomem(err);
     if (!wfe_digest_equal(digest, &found))
@@ -207,21 +206,23 @@ int wfe_store_get(struct wfe_store *store, const struct wfe_digest *digest, char
     return 0;
 }
 
-int wfe_store_size(struct wfe_store *store, const struct wfe_digest *digest, uint64_t *ret_bytes,
-    struct wfe_error *err)
+int wfe_store_stat(struct wfe_store *store, const struct wfe_digest *digest,
+    struct wfe_store_status *ret, struct wfe_error *err)
 {
-    int r = check_present(store, digest, err);
+    struct wfe_blob blob;
+    int r = examine(store, digest, &blob, err);
     if (r < 0)
         return r;
-    struct wfe_blob blob;
-    r = wfe_blob_examine(store, digest, &blob);
-    if (r < 0)
-        return wfe_error_system(err, -r, "artifact %s", digest->text);
-    *ret_bytes = blob.size_bytes;
+    *ret = (struct wfe_store_status){
+        .size_bytes = blob.size_bytes,
+        .media_type = blob.media_type,
+        .diff_id = blob.meta.diff_id,
+    };
     return 0;
 }
 
 bool wfe_store_exists(struct wfe_store *store, const struct wfe_digest *digest)
 {
-    return check_present(store, digest, NULL) == 0;
+    struct wfe_blob blob;
+    return examine(store, digest, &blob, NULL) == 0;
 }

@@ -9,8 +9,9 @@
  *     oci-layout             {"imageLayoutVersion":"1.0.0"}
  *     index.json             an image index: each artifact as an image of one layer
  *     blobs/sha256/HEX       the artifacts, and a manifest and a config for each
- *     meta/HEX.json          {"created_at":T,"expires_at":T},
- *                            T = {"secs_since_epoch":S,"nanos_since_epoch":N}
+ *     meta/HEX.json          {"created_at":T,"expires_at":T,"diff_id":"sha256:…"},
+ *                            T = {"secs_since_epoch":S,"nanos_since_epoch":N}; diff_id only of a
+ *                            layer that put has made
  *     tmp/                   staging files
  *     .lock                  what writers lock
  *
@@ -103,9 +104,17 @@ int wfe_store_get(struct wfe_store *store, const struct wfe_digest *digest, char
 /* True when the blob is there and has not expired; its bytes are not read. */
 bool wfe_store_exists(struct wfe_store *store, const struct wfe_digest *digest);
 
-/* The blob's size. Errors: as wfe_store_get(), but for WFE_ERROR_INTEGRITY. */
-int wfe_store_size(struct wfe_store *store, const struct wfe_digest *digest, uint64_t *ret_bytes,
-    struct wfe_error *err);
+struct wfe_store_status {
+    uint64_t size_bytes;
+    const char *media_type; /* static */
+    /* The tar's, of a layer that the store has made itself and that thus obeys the policy of
+     * libcommon/layer.h as it is; the text "" for a tar that was kept as it came. */
+    struct wfe_digest diff_id;
+};
+
+/* What is known of an artifact. Errors: as wfe_store_get(), but for WFE_ERROR_INTEGRITY. */
+int wfe_store_stat(struct wfe_store *store, const struct wfe_digest *digest,
+    struct wfe_store_status *ret, struct wfe_error *err);
 
 /* Remove an artifact under all its names. Errors: WFE_ERROR_INPUT (ENOENT) when it is not there,
  * WFE_ERROR_SYSTEM, and those of wfe_store_list(). */

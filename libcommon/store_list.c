@@ -72,8 +72,8 @@ static void fill_entry(struct wfe_store_entry *entry, const struct wfe_digest *d
         .digest = *digest,
         .size_bytes = blob->size_bytes,
         .media_type = blob->media_type,
-        .created_s = blob->lifetime.created.tv_sec,
-        .expires_s = blob->lifetime.expires.tv_sec,
+        .created_s = blob->meta.created.tv_sec,
+        .expires_s = blob->meta.expires.tv_sec,
     };
     snprintf(entry->name, sizeof entry->name, "%s", name);
 }

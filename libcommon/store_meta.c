@@ -16,18 +16,18 @@
 /* The last second of the year 9999. */
 #define MAX_SECONDS INT64_C(253402300799)
 
-struct timespec wfe_lifetime_now(void)
+struct timespec wfe_store_now(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     return now;
 }
 
-bool wfe_lifetime_expired(const struct wfe_lifetime *lifetime, struct timespec now)
+bool wfe_meta_expired(const struct wfe_meta *meta, struct timespec now)
 {
-    if (lifetime->expires.tv_sec != now.tv_sec)
-        return lifetime->expires.tv_sec < now.tv_sec;
-    return lifetime->expires.tv_nsec <= now.tv_nsec;
+    if (meta->expires.tv_sec != now.tv_sec)
+        return meta->expires.tv_sec < now.tv_sec;
+    return meta->expires.tv_nsec <= now.tv_nsec;
 }
 
 static struct timespec later(struct timespec from, int64_t seconds)
@@ -42,10 +42,10 @@ static struct timespec later(struct timespec from, int64_t seconds)
     return from;
 }
 
-void wfe_lifetime_begin(int64_t expiry_s, struct wfe_lifetime *ret)
+void wfe_meta_begin(int64_t expiry_s, struct wfe_meta *ret)
 {
-    struct timespec now = wfe_lifetime_now();
-    *ret = (struct wfe_lifetime){.created = now, .expires = later(now, expiry_s)};
+    struct timespec now = wfe_store_now();
+    *ret = (struct wfe_meta){.created = now, .expires = later(now, expiry_s)};
 }
 
 static bool read_number(const cJSON *object, const char *key, double max, double *ret)
@@ -74,7 +74,7 @@ static bool read_time(const cJSON *document, const char *key, struct timespec *r
 }
 
 int wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
-    const struct timespec *modified, struct wfe_lifetime *ret)
+    const struct timespec *modified, struct wfe_meta *ret)
 {
     struct wfe_store_path path = wfe_store_meta_path(digest);
     WFE_FREE char *text = NULL;
@@ -85,25 +85,31 @@ int wfe_meta_read(struct wfe_store *store, const struct wfe_digest *digest,
     WFE_JSON cJSON *document = NULL;
     if (r == 0 && wfe_json_parse(text, length, NULL, &document) == -ENOMEM)
         return -ENOMEM;
-    struct wfe_lifetime read = {.recorded = true};
+    struct wfe_meta read = {.recorded = true};
+    const cJSON *diff_id = cJSON_GetObjectItemCaseSensitive(document, "diff_id");
+    if (cJSON_IsString(diff_id) && wfe_digest_parse(diff_id->valuestring, &read.diff_id) < 0)
+        read.diff_id.text[0] = '\0';
     if (read_time(document, "created_at", &read.created) &&
         read_time(document, "expires_at", &read.expires))
         *ret = read;
     else
-        *ret = (struct wfe_lifetime){
+        *ret = (struct wfe_meta){
             .created = *modified, .expires = later(*modified, WFE_STORE_DEFAULT_EXPIRY_S)};
     return 0;
 }
 
 int wfe_meta_write(struct wfe_store *store, const struct wfe_digest *digest,
-    const struct wfe_lifetime *lifetime, struct wfe_error *err)
+    const struct wfe_meta *meta, struct wfe_error *err)
 {
-    char text[256];
+    char diff_id[sizeof meta->diff_id.text + 16] = "";
+    if (meta->diff_id.text[0])
+        snprintf(diff_id, sizeof diff_id, ",\"diff_id\":\"%s\"", meta->diff_id.text);
+    char text[512];
     int length = snprintf(text, sizeof text,
         "{\"created_at\":{\"secs_since_epoch\":%lld,\"nanos_since_epoch\":%ld},"
-        "\"expires_at\":{\"secs_since_epoch\":%lld,\"nanos_since_epoch\":%ld}}\n",
-        (long long)lifetime->created.tv_sec, lifetime->created.tv_nsec,
-        (long long)lifetime->expires.tv_sec, lifetime->expires.tv_nsec);
+        "\"expires_at\":{\"secs_since_epoch\":%lld,\"nanos_since_epoch\":%ld}%s}\n",
+        (long long)meta->created.tv_sec, meta->created.tv_nsec, (long long)meta->expires.tv_sec,
+        meta->expires.tv_nsec, diff_id);
     char name[WFE_DIGEST_HEX_LENGTH + sizeof ".json"];
     snprintf(name, sizeof name, "%s.json", wfe_digest_hex(digest));
     return wfe_store_replace(store, WFE_STORE_META, name, text, (size_t)length, err);
@@ -143,11 +149,11 @@ int wfe_blob_examine(struct wfe_store *store, const struct wfe_digest *digest, s
         .modified = st.st_mtim,
         .media_type = media_type_of(head, (size_t)length),
     };
-    int r = wfe_meta_read(store, digest, &blob.modified, &blob.lifetime);
+    int r = wfe_meta_read(store, digest, &blob.modified, &blob.meta);
     if (r < 0)
         return r;
     blob.is_document =
-        !blob.lifetime.recorded && looks_like_document(head, (size_t)length, blob.size_bytes);
+        !blob.meta.recorded && looks_like_document(head, (size_t)length, blob.size_bytes);
     *ret = blob;
     return 0;
 }

@@ -24,6 +24,7 @@ struct staged {
     struct wfe_stage stage;
     struct wfe_scan_result scan;
     const char *media_type;
+    bool is_own_layer; /* made here, not kept as it came */
 };
 
 static void staged_done(struct staged *staged)
@@ -111,6 +112,7 @@ static int stage_layer(struct wfe_store *store, const char *path, const char *fi
     ret->scan = (struct wfe_scan_result){
         .digest = layer.digest, .diff_id = layer.diff_id, .size_bytes = layer.size_bytes};
     ret->media_type = layer.media_type;
+    ret->is_own_layer = true;
     return 0;
 }
 
@@ -199,23 +201,27 @@ static int stage_document(struct wfe_store *store, const struct wfe_image_docume
 }
 
 /* What is there already lives on: its creation stays, its end only moves away. */
-static int renew_lifetime(struct wfe_store *store, const struct wfe_digest *digest,
-    int64_t expiry_s, struct wfe_lifetime *ret, struct wfe_error *err)
+static int renew_meta(struct wfe_store *store, const struct staged *staged, int64_t expiry_s,
+    struct wfe_meta *ret, struct wfe_error *err)
 {
-    struct wfe_lifetime lifetime = {.recorded = false};
-    wfe_lifetime_begin(expiry_s, &lifetime);
+    const struct wfe_digest *digest = &staged->scan.digest;
+    struct wfe_meta meta = {.recorded = false};
+    wfe_meta_begin(expiry_s, &meta);
     struct wfe_blob blob;
     int r = wfe_blob_examine(store, digest, &blob);
     /* A rotten blob is about to be replaced. */
     if (r < 0 && r != -ENOENT && r != -EIO)
         return wfe_error_system(err, -r, "artifact %s", digest->text);
-    if (r == 0 && !wfe_lifetime_expired(&blob.lifetime, lifetime.created)) {
-        lifetime.created = blob.lifetime.created;
-        if (wfe_lifetime_expired(&lifetime, blob.lifetime.expires))
-            lifetime.expires = blob.lifetime.expires;
+    if (r == 0 && !wfe_meta_expired(&blob.meta, meta.created)) {
+        meta.created = blob.meta.created;
+        if (wfe_meta_expired(&meta, blob.meta.expires))
+            meta.expires = blob.meta.expires;
+        meta.diff_id = blob.meta.diff_id;
     }
-    *ret = lifetime;
-    return wfe_meta_write(store, digest, &lifetime, err);
+    if (staged->is_own_layer)
+        meta.diff_id = staged->scan.diff_id;
+    *ret = meta;
+    return wfe_meta_write(store, digest, &meta, err);
 }
 
 /* With the lock held. A crash leaves metadata alone, or an artifact that is not listed. */
@@ -234,7 +240,7 @@ static int enter(struct wfe_store *store, struct staged *staged, const struct wf
 }
 
 static int commit(struct wfe_store *store, struct staged *staged, const char *name,
-    int64_t expiry_s, struct wfe_lifetime *ret, struct wfe_error *err)
+    int64_t expiry_s, struct wfe_meta *ret, struct wfe_error *err)
 {
     const struct wfe_digest *digest = &staged->scan.digest;
     struct wfe_image image;
@@ -260,7 +266,7 @@ static int commit(struct wfe_store *store, struct staged *staged, const char *na
     r = wfe_store_index_add(store, index, &image, digest, name, &changed);
     if (r < 0)
         return wfe_error_system(err, -r, "%s/" WFE_STORE_INDEX, store->path);
-    r = renew_lifetime(store, digest, expiry_s, ret, err);
+    r = renew_meta(store, staged, expiry_s, ret, err);
     if (r == 0)
         r = enter(store, staged, &image, &config, &manifest, err);
     if (r == 0 && changed)
@@ -277,10 +283,10 @@ int wfe_store_put(struct wfe_store *store, const char *source_path, const char *
             return r;
     }
     __attribute__((cleanup(staged_done))) struct staged staged = {.stage = WFE_STAGE_INIT};
-    struct wfe_lifetime lifetime = {.recorded = false};
+    struct wfe_meta meta = {.recorded = false};
     int r = stage_source(store, source_path, name, &staged, err);
     if (r == 0)
-        r = commit(store, &staged, name ? name : "", expiry_s, &lifetime, err);
+        r = commit(store, &staged, name ? name : "", expiry_s, &meta, err);
     if (r < 0) {
         wfe_error_prefix(err, "%s", strcmp(source_path, "-") == 0 ? "standard input" : source_path);
         return r;
@@ -289,8 +295,8 @@ int wfe_store_put(struct wfe_store *store, const char *source_path, const char *
         .digest = staged.scan.digest,
         .size_bytes = staged.scan.size_bytes,
         .media_type = staged.media_type,
-        .created_s = lifetime.created.tv_sec,
-        .expires_s = lifetime.expires.tv_sec,
+        .created_s = meta.created.tv_sec,
+        .expires_s = meta.expires.tv_sec,
     };
     snprintf(ret->name, sizeof ret->name, "%s", name ? name : "");
     return 0;

@@ -203,15 +203,15 @@ int wfe_store_remove_name(struct wfe_store *store, const char *name, struct wfe_
 static int doom_expired(
     struct removal *removal, const struct wfe_digests *blobs, struct wfe_error *err)
 {
-    struct timespec now = wfe_lifetime_now();
+    struct timespec now = wfe_store_now();
     for (size_t i = 0; i < blobs->count; i++) {
         struct wfe_blob blob;
         int r = wfe_blob_examine(removal->store, &blobs->items[i], &blob);
         if (r < 0 && r != -ENOENT)
             return wfe_error_system(err, -r, "artifact %s", blobs->items[i].text);
-        if (r < 0 || blob.is_document || !wfe_lifetime_expired(&blob.lifetime, now))
+        if (r < 0 || blob.is_document || !wfe_meta_expired(&blob.meta, now))
             continue;
-        if (!blob.lifetime.recorded && removal->has_foreign_images)
+        if (!blob.meta.recorded && removal->has_foreign_images)
             continue;
         if (wfe_digests_add(&removal->doomed, &blobs->items[i]) < 0)
             return wfe_error_nomem(err);
@@ -236,7 +236,7 @@ static int sweep_documents(
 {
     if (removal->has_foreign_images)
         return 0;
-    struct timespec now = wfe_lifetime_now();
+    struct timespec now = wfe_store_now();
     for (size_t i = 0; i < blobs->count; i++) {
         const struct wfe_digest *digest = &blobs->items[i];
         struct wfe_store_path path = wfe_store_blob_path(digest);
@@ -257,7 +257,7 @@ static bool is_unclaimed(struct wfe_store *store, const char *name)
 {
     struct stat st;
     return fstatat(store->root, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-           st.st_mtim.tv_sec <= wfe_lifetime_now().tv_sec - UNCLAIMED_AFTER_S;
+           st.st_mtim.tv_sec <= wfe_store_now().tv_sec - UNCLAIMED_AFTER_S;
 }
 
 static int sweep_metadata(

@@ -91,6 +91,17 @@ const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepar
     return strcmp(mount->type, "overlay") == 0 ? option(mount, "lowerdir=") : NULL;
 }
 
+const char *wfe_snapshot_directory(const Snapshots__PrepareSnapshotResponse *prepared)
+{
+    const Types__Mount *mount = prepared->n_mounts == 1 ? prepared->mounts[0] : NULL;
+    const char *directory = NULL;
+    if (mount && strcmp(mount->type, "bind") == 0)
+        directory = mount->source;
+    else if (mount && strcmp(mount->type, "overlay") == 0)
+        directory = option(mount, "upperdir=");
+    return directory && directory[0] == '/' ? directory : NULL;
+}
+
 static Snapshots__RemoveSnapshotRequest removal(const struct wfe_session *session, const char *key)
 {
     Snapshots__RemoveSnapshotRequest request = SNAPSHOTS__REMOVE_SNAPSHOT_REQUEST__INIT;
@@ -141,6 +152,29 @@ int wfe_snapshot_fill(const struct wfe_session *session,
             "layer %s unpacks to %s, expected %s", layer->digest.text,
             applied ? applied->digest : "nothing", diff_id->text);
     return 0;
+}
+
+int wfe_snapshot_fill_below(const struct wfe_session *session,
+    const Snapshots__PrepareSnapshotResponse *prepared, const char *path,
+    const struct wfe_descriptor *layer, const struct wfe_digest *diff_id, struct wfe_error *err)
+{
+    const char *directory = wfe_snapshot_directory(prepared);
+    assert(directory && path[0] == '/');
+    WFE_FREE char *source = NULL;
+    if (asprintf(&source, "%s%s", directory, path) < 0) {
+        source = NULL;
+        return wfe_error_nomem(err);
+    }
+    char *options[] = {(char *)"rbind", (char *)"rw"};
+    Types__Mount bind = TYPES__MOUNT__INIT;
+    bind.type = (char *)"bind";
+    bind.source = source;
+    bind.options = options;
+    bind.n_options = sizeof options / sizeof *options;
+    Snapshots__PrepareSnapshotResponse below = *prepared;
+    below.mounts = &(Types__Mount *){&bind};
+    below.n_mounts = 1;
+    return wfe_snapshot_fill(session, &below, layer, diff_id, err);
 }
 
 int wfe_snapshot_commit(const struct wfe_session *session, const char *key, const char *name,
@@ -222,59 +256,85 @@ static int hold_existing(const struct wfe_session *session, const char *name,
     return 0;
 }
 
-static int apply_and_commit(const struct wfe_session *session, const char *key,
-    const struct wfe_descriptor *layer, const Snapshots__PrepareSnapshotResponse *prepared,
-    const struct wfe_digest *diff_id, const struct wfe_digest *chain_id,
-    const struct wfe_label *label, bool *ret_exists, struct wfe_error *err)
+static int chain_is_gone(const struct wfe_digest *chain_id, struct wfe_error *err)
 {
-    int r = wfe_snapshot_fill(session, prepared, layer, diff_id, err);
+    return wfe_error_set(err, WFE_ERROR_CONTAINERD, EAGAIN,
+        "snapshot %s was there and is gone: try again", chain_id->text);
+}
+
+int wfe_extraction_begin(const struct wfe_session *session, const struct wfe_digest *parent,
+    const struct wfe_digest *chain_id, const struct wfe_label *label, struct wfe_extraction *ret,
+    struct wfe_error *err)
+{
+    struct wfe_extraction extraction = {.session = session, .chain_id = chain_id, .label = label};
+    bool held;
+    int r = hold_existing(session, chain_id->text, label, &held, err);
+    if (r < 0 || held) {
+        *ret = extraction;
+        return r;
+    }
+    char unique[WFE_UNIQUE_NAME_MAX];
+    r = wfe_unique_name(unique, err);
     if (r < 0)
         return r;
-    return wfe_snapshot_commit(session, key, chain_id->text, label, ret_exists, err);
+    snprintf(extraction.key, sizeof extraction.key, "extract-%s %s", unique, chain_id->text);
+    const struct wfe_label reference = {"containerd.io/snapshot.ref", chain_id->text};
+    struct wfe_error failure = WFE_ERROR_INIT;
+    r = wfe_snapshot_prepare(session, extraction.key, parent ? parent->text : "", &reference, 1,
+        &extraction.prepared, &failure);
+    /* A remote snapshotter may have the chain by itself and says so here. */
+    if (r == -EEXIST) {
+        extraction.key[0] = '\0';
+        r = hold_existing(session, chain_id->text, label, &held, err);
+        if (r == 0 && !held)
+            r = chain_is_gone(chain_id, err);
+    } else if (r < 0 && err) {
+        *err = failure;
+    }
+    *ret = extraction;
+    if (r < 0)
+        wfe_extraction_end(ret);
+    return r;
+}
+
+int wfe_extraction_commit(struct wfe_extraction *extraction, struct wfe_error *err)
+{
+    const struct wfe_session *session = extraction->session;
+    const char *name = extraction->chain_id->text;
+    bool exists;
+    int r = wfe_snapshot_commit(session, extraction->key, name, extraction->label, &exists, err);
+    if (r < 0)
+        return r;
+    if (!exists) {
+        extraction->key[0] = '\0';
+        return 0;
+    }
+    bool held;
+    r = hold_existing(session, name, extraction->label, &held, err);
+    if (r == 0 && !held)
+        r = chain_is_gone(extraction->chain_id, err);
+    return r;
+}
+
+void wfe_extraction_end(struct wfe_extraction *extraction)
+{
+    /* What can't be removed now goes with its lease. */
+    if (extraction->key[0])
+        wfe_snapshot_remove(extraction->session, extraction->key, REMOVE_TIMEOUT_MS, NULL);
+    extraction->key[0] = '\0';
+    if (extraction->prepared)
+        protobuf_c_message_free_unpacked(&extraction->prepared->base, NULL);
+    extraction->prepared = NULL;
 }
 
 int wfe_snapshot_apply(const struct wfe_session *session, const struct wfe_digest *parent,
     const struct wfe_descriptor *layer, const struct wfe_digest *diff_id,
     const struct wfe_digest *chain_id, const struct wfe_label *label, struct wfe_error *err)
 {
-    bool held;
-    int r = hold_existing(session, chain_id->text, label, &held, err);
-    if (r < 0 || held)
+    WFE_EXTRACTION struct wfe_extraction extraction = WFE_EXTRACTION_INIT;
+    int r = wfe_extraction_begin(session, parent, chain_id, label, &extraction, err);
+    if (r < 0 || !extraction.prepared)
         return r;
-
-    char unique[WFE_UNIQUE_NAME_MAX], key[160];
-    r = wfe_unique_name(unique, err);
-    if (r < 0)
-        return r;
-    snprintf(key, sizeof key, "extract-%s %s", unique, chain_id->text);
-    const struct wfe_label prepare_labels[] = {
-        {"containerd.io/snapshot.ref", chain_id->text},
-    };
-    WFE_MESSAGE Snapshots__PrepareSnapshotResponse *prepared = NULL;
-    struct wfe_error failure = WFE_ERROR_INIT;
-    r = wfe_snapshot_prepare(
-        session, key, parent ? parent->text : "", prepare_labels, 1, &prepared, &failure);
-    /* A remote snapshotter may have the chain by itself and says so here. */
-    if (r == -EEXIST)
-        return hold_existing(session, chain_id->text, label, &held, err);
-    bool exists = false;
-    if (r == 0)
-        r = apply_and_commit(
-            session, key, layer, prepared, diff_id, chain_id, label, &exists, &failure);
-    if (r < 0 || exists) {
-        /* What can't be removed now goes with its lease. */
-        wfe_snapshot_remove(session, key, REMOVE_TIMEOUT_MS, NULL);
-    }
-    if (r < 0) {
-        if (err)
-            *err = failure;
-        return r;
-    }
-    if (exists) {
-        r = hold_existing(session, chain_id->text, label, &held, err);
-        if (r == 0 && !held)
-            r = wfe_error_set(err, WFE_ERROR_CONTAINERD, EAGAIN,
-                "snapshot %s was there and is gone: try again", chain_id->text);
-    }
-    return r;
+    r = wfe_snapshot_fill(session, extraction.prepared, layer, diff_id, err);
+    return r < 0 ? r : wfe_extraction_commit(&extraction, err);
 }

@@ -34,11 +34,21 @@ int wfe_snapshot_view(const struct wfe_session *session, const char *key, const 
  * understood. */
 const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepared);
 
+/* The directory of the daemon's machine that takes what is written to a prepared snapshot, part of
+ * `prepared`; NULL when its mounts are not understood. */
+const char *wfe_snapshot_directory(const Snapshots__PrepareSnapshotResponse *prepared);
+
 /* Diff.Apply of the blob `layer` onto a prepared snapshot. Errors: WFE_ERROR_INTEGRITY (the tar's
  * digest is not diff_id), WFE_ERROR_CONTAINERD. */
 int wfe_snapshot_fill(const struct wfe_session *session,
     const Snapshots__PrepareSnapshotResponse *prepared, const struct wfe_descriptor *layer,
     const struct wfe_digest *diff_id, struct wfe_error *err);
+
+/* The same below `path`, which is absolute and whose directories (no symbolic links) a layer that
+ * was applied before has made; wfe_snapshot_directory() must know where. */
+int wfe_snapshot_fill_below(const struct wfe_session *session,
+    const Snapshots__PrepareSnapshotResponse *prepared, const char *path,
+    const struct wfe_descriptor *layer, const struct wfe_digest *diff_id, struct wfe_error *err);
 
 /* Commit the active snapshot `key` as `name`, with a label (NULL: none). *ret_exists: there was one
  * of that name already, and `key` is still active. Errors: WFE_ERROR_CONTAINERD. */
@@ -51,6 +61,33 @@ int wfe_snapshot_remove(
 /* Only ask for it: wfe_session_undo_finish() has the answer. */
 int wfe_snapshot_remove_start(const struct wfe_session *session, const char *key,
     int64_t timeout_ms, struct wfe_rpc_call **ret_call, struct wfe_error *err);
+
+/* A snapshot that is being filled, to become the chain chain_id. */
+struct wfe_extraction {
+    const struct wfe_session *session;
+    const struct wfe_digest *chain_id;
+    const struct wfe_label *label;
+    char key[160]; /* "" when there is none to be removed */
+    Snapshots__PrepareSnapshotResponse *prepared;
+};
+#define WFE_EXTRACTION_INIT                                                                        \
+    {                                                                                              \
+        .prepared = NULL                                                                           \
+    }
+
+/*
+ * Prepare a snapshot on top of parent (NULL: none) that is to become chain_id with a label (NULL:
+ * none); both are borrowed. When that chain is there already, it has the label, is under the
+ * session's lease, and ret->prepared is NULL. Errors: WFE_ERROR_CONTAINERD.
+ */
+int wfe_extraction_begin(const struct wfe_session *session, const struct wfe_digest *parent,
+    const struct wfe_digest *chain_id, const struct wfe_label *label, struct wfe_extraction *ret,
+    struct wfe_error *err);
+/* Somebody else's chain of that name does as well. Errors: WFE_ERROR_CONTAINERD. */
+int wfe_extraction_commit(struct wfe_extraction *extraction, struct wfe_error *err);
+/* Removes a snapshot that was not committed. */
+void wfe_extraction_end(struct wfe_extraction *extraction);
+#define WFE_EXTRACTION __attribute__((cleanup(wfe_extraction_end)))
 
 /*
  * Make chain_id out of parent (NULL: none) and the blob `layer`: Prepare, Diff.Apply, check

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "executor/daemon/content.h"
-#include "executor/daemon/snapshot.h"
+#include "executor/daemon/labels.h"
+#include "executor/input/input_layer.h"
 #include "libcommon/cleanup.h"
-#include "libcommon/layer.h"
+#include "snapshots.pb-c.h"
 
 #define REFERENCE_KEY "__wfe_artifact"
 
@@ -229,132 +229,21 @@ static int find_chain(const struct wfe_session *session, const struct wfe_digest
     return r;
 }
 
-struct counted_sink {
-    struct wfe_sink to; /* write NULL: bytes are only counted */
-    struct wfe_cancel *cancel;
-    struct wfe_progress *progress;
-    uint64_t bytes;
-};
-
-static int write_counted(void *context, const void *data, size_t length, struct wfe_error *err)
-{
-    struct counted_sink *sink = context;
-    if (wfe_cancel_requested(sink->cancel))
-        return wfe_error_set(err, WFE_ERROR_CANCELLED, ECANCELED, "stopped");
-    sink->bytes += length;
-    wfe_progress_bytes(sink->progress, sink->bytes);
-    return sink->to.write ? sink->to.write(sink->to.context, data, length, err) : 0;
-}
-
-/* One input at work. */
-struct layer_job {
-    const struct wfe_session *session;
-    const struct wfe_image *image;
-    struct wfe_progress *progress;
-    const struct wfe_input *input;
-    const char *path;
-    struct wfe_digest parent;
-    const struct wfe_digest *key; /* NULL: not known */
-};
-
-static int write_layer(const struct layer_job *job, struct wfe_sink to,
-    struct wfe_layer_result *ret, struct wfe_error *err)
-{
-    struct counted_sink counted = {
-        .to = to, .cancel = job->session->cancel, .progress = job->progress};
-    bool crosses_wire = to.write && !job->session->local;
-    struct wfe_layer_options options = {
-        .prefix = job->input->target,
-        /* zstd keeps up with a fast line, also where it finds nothing to save; gzip would not. */
-        .compression = crosses_wire ? WFE_LAYER_ZSTD : WFE_LAYER_NONE,
-    };
-    struct wfe_sink sink = {.write = write_counted, .context = &counted};
-    return wfe_layer_write(job->path, &options, sink, ret, err);
-}
-
-static int upload_layer(const struct layer_job *job, struct wfe_descriptor *ret,
-    struct wfe_digest *ret_diff_id, struct wfe_error *err)
-{
-    wfe_progress_stage(job->progress, "uploading input '%s'", job->input->name);
-    WFE_CONTENT_WRITER struct wfe_content_writer *writer = NULL;
-    bool known;
-    int r = wfe_content_writer_open(job->session, NULL, &writer, &known, err);
-    if (r < 0)
-        return r;
-    struct wfe_layer_result layer;
-    r = write_layer(job, wfe_content_writer_sink(writer), &layer, err);
-    if (r < 0)
-        return r;
-    const struct wfe_label labels[] = {{"containerd.io/uncompressed", layer.diff_id.text}};
-    r = wfe_content_writer_commit(writer, &layer.digest, (int64_t)layer.size_bytes, labels, 1, err);
-    if (r < 0)
-        return r;
-    ret->digest = layer.digest;
-    ret->size_bytes = (int64_t)layer.size_bytes;
-    snprintf(ret->media_type, sizeof ret->media_type, "%s", layer.media_type);
-    *ret_diff_id = layer.diff_id;
-    return 0;
-}
-
-/* The image's configuration refers to the chain: it lives as long as the image. */
-static int anchor_chain(
-    const struct layer_job *job, const struct wfe_digest *chain, struct wfe_error *err)
-{
-    char key[192];
-    snprintf(key, sizeof key, "containerd.io/gc.ref.snapshot.%s/wfe-%.16s",
-        job->session->snapshotter, wfe_digest_hex(chain));
-    const struct wfe_label label = {key, chain->text};
-    return wfe_content_label(job->session, &job->image->manifest.config.digest, &label, 1, err);
-}
-
-static int apply_input(
-    const struct layer_job *job, struct wfe_digest *ret_chain, struct wfe_error *err)
-{
-    if (!job->input->stored) {
-        /* A source without a digest: read it once to learn whether the daemon has it. */
-        wfe_progress_stage(job->progress, "reading input '%s'", job->input->name);
-        struct wfe_layer_result layer;
-        int r = write_layer(job, (struct wfe_sink){.write = NULL}, &layer, err);
-        if (r < 0)
-            return r;
-        wfe_digest_chain(&job->parent, &layer.diff_id, ret_chain);
-        bool exists;
-        r = wfe_snapshot_exists(job->session, ret_chain->text, &exists, err);
-        if (r < 0 || exists)
-            return r;
-    }
-    struct wfe_descriptor descriptor;
-    struct wfe_digest diff_id;
-    int r = upload_layer(job, &descriptor, &diff_id, err);
-    if (r < 0)
-        return r;
-    wfe_digest_chain(&job->parent, &diff_id, ret_chain);
-    wfe_progress_stage(job->progress, "applying input '%s'", job->input->name);
-    char name[INPUT_LABEL_MAX];
-    struct wfe_label label = {.key = name};
-    if (job->key) {
-        input_label(job->key, name);
-        label.value = job->key->text;
-    }
-    r = wfe_snapshot_apply(job->session, &job->parent, &descriptor, &diff_id, ret_chain,
-        job->key ? &label : NULL, err);
-    if (r < 0)
-        return r;
-    return anchor_chain(job, ret_chain, err);
-}
-
-static int apply_one(const struct wfe_inputs *inputs, struct layer_job *job,
-    struct wfe_digest *ret_chain, struct wfe_error *err)
+static int apply_one(const struct wfe_inputs *inputs, const struct wfe_input *input,
+    struct wfe_input_layer *layer, struct wfe_digest *ret_chain, struct wfe_error *err)
 {
     WFE_FREE char *blob_path = NULL;
-    job->path = job->input->path;
-    if (job->input->stored) {
-        int r = wfe_store_get(inputs->store, &job->input->digest, &blob_path, err);
+    layer->path = input->path;
+    if (input->stored) {
+        layer->digest = &input->digest;
+        int r = wfe_store_get(inputs->store, &input->digest, &blob_path, err);
+        if (r == 0)
+            r = wfe_store_stat(inputs->store, &input->digest, &layer->status, err);
         if (r < 0)
             return r;
-        job->path = blob_path;
+        layer->path = blob_path;
     }
-    return apply_input(job, ret_chain, err);
+    return wfe_input_layer_apply(layer, ret_chain, err);
 }
 
 /* The keys that can be known, and how many of the leading inputs the daemon has, on which chain.
@@ -388,10 +277,10 @@ int wfe_inputs_missing_bytes(const struct wfe_session *session,
     int r = find_inputs(session, inputs, &keys, &key_count, &done, &chain, err);
     uint64_t total = 0;
     for (size_t i = done; r == 0 && i < inputs->count; i++) {
-        uint64_t bytes = 0;
+        struct wfe_store_status status = {.size_bytes = 0};
         if (inputs->items[i].stored)
-            r = wfe_store_size(inputs->store, &inputs->items[i].digest, &bytes, err);
-        total += bytes;
+            r = wfe_store_stat(inputs->store, &inputs->items[i].digest, &status, err);
+        total += status.size_bytes;
     }
     if (r == 0)
         *ret = total;
@@ -413,15 +302,22 @@ int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *
     if (r < 0)
         return r;
     for (size_t i = done; i < inputs->count; i++) {
-        struct layer_job job = {
+        char name[INPUT_LABEL_MAX];
+        struct wfe_label label = {.key = name};
+        if (i < key_count) {
+            input_label(&keys[i], name);
+            label.value = keys[i].text;
+        }
+        struct wfe_input_layer layer = {
             .session = session,
             .image = image,
             .progress = progress,
-            .input = &inputs->items[i],
+            .name = inputs->items[i].name,
+            .target = inputs->items[i].target,
             .parent = chain,
-            .key = i < key_count ? &keys[i] : NULL,
+            .label = i < key_count ? &label : NULL,
         };
-        r = apply_one(inputs, &job, &chain, err);
+        r = apply_one(inputs, &inputs->items[i], &layer, &chain, err);
         if (r < 0) {
             wfe_error_prefix(err, "input '%s'", inputs->items[i].name);
             return r;

@@ -130,7 +130,7 @@ void write_tar(const struct tar_entry *entries)
     scratch_write("a.tar", tar.data, tar.length);
 }
 
-static int to_buffer(void *context, const void *data, size_t length, struct wfe_error *err)
+int to_buffer(void *context, const void *data, size_t length, struct wfe_error *err)
 {
     return wfe_buffer_append(context, data, length) < 0 ? wfe_error_nomem(err) : 0;
 }

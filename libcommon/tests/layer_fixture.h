@@ -47,6 +47,9 @@ void write_tar(const struct tar_entry *entries);
 int make_layer(const char *path, const struct wfe_layer_options *options, struct wfe_buffer *layer,
     struct wfe_layer_result *ret, struct wfe_error *err);
 
+/* A sink's function: appends to the context, a struct wfe_buffer. */
+int to_buffer(void *context, const void *data, size_t length, struct wfe_error *err);
+
 /*
  * What a layer holds, one line an entry, as libarchive reads it:
  *     d 755 0:0 0 in/

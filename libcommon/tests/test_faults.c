@@ -370,7 +370,7 @@ static int read_store(void *context, struct wfe_error *err)
     WFE_FREE char *path = NULL;
     size_t count;
     struct wfe_digest digest;
-    uint64_t size;
+    struct wfe_store_status status;
     int r = wfe_store_open(tried->f->store_path, false, &store, err);
     if (r == 0)
         r = wfe_store_list(store, &entries, &count, err);
@@ -378,7 +378,7 @@ static int read_store(void *context, struct wfe_error *err)
         r = wfe_store_resolve(store, "old", &digest, err);
     if (r == 0)
         r = wfe_store_get(store, &digest, &path, err);
-    return r == 0 ? wfe_store_size(store, &digest, &size, err) : r;
+    return r == 0 ? wfe_store_stat(store, &digest, &status, err) : r;
 }
 
 static void a_store_that_can_t_be_read_is_not_taken_for_an_empty_one(void **state)

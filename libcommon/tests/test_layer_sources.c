@@ -226,11 +226,6 @@ static void the_failure_of_the_sink_is_returned(void **state)
     }
 }
 
-static int add_to_buffer(void *context, const void *data, size_t length, struct wfe_error *err)
-{
-    return wfe_buffer_append(context, data, length) < 0 ? wfe_error_nomem(err) : 0;
-}
-
 static int make_file_layer(
     const char *path, const char *name, struct wfe_buffer *layer, struct wfe_error *err)
 {
@@ -239,7 +234,7 @@ static int make_file_layer(
     struct wfe_layer_result result;
     layer->length = 0;
     return wfe_layer_write_file(path, name, &options,
-        (struct wfe_sink){.write = add_to_buffer, .context = layer}, &result, err);
+        (struct wfe_sink){.write = to_buffer, .context = layer}, &result, err);
 }
 
 static void a_single_file_becomes_a_layer(void **state)

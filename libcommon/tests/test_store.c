@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <cmocka.h>
+#include <zlib.h>
 
 #include "libcommon/layer.h"
 #include "libcommon/tests/store_fixture.h"
@@ -127,6 +128,52 @@ static void another_archive_format_becomes_a_layer(void **context)
     struct wfe_store_entry entry = put(f, source.text, NULL);
     assert_string_equal(entry.media_type, WFE_LAYER_MEDIA_TYPE_GZIP);
     assert_first_entry(blob_path(f, &entry.digest).text, "first");
+}
+
+static void decompress(const char *from, const char *to)
+{
+    gzFile in = gzopen(from, "rb");
+    assert_non_null(in);
+    static char data[64 * 1024];
+    int length = gzread(in, data, sizeof data);
+    assert_in_range(length, 1, sizeof data - 1);
+    assert_int_equal(gzclose(in), Z_OK);
+    write_bytes(to, data, (size_t)length);
+}
+
+static struct wfe_digest diff_id_of(struct fixture *f, const struct wfe_digest *digest)
+{
+    struct wfe_store_status status;
+    assert_int_equal(wfe_store_stat(f->store, digest, &status, NULL), 0);
+    return status.diff_id;
+}
+
+static void the_tars_digest_is_told_of_layers_made_here(void **context)
+{
+    struct fixture *f = *context;
+    struct path zip = make_archive(f, "archive.zip", "zip", NULL, "contents\n");
+    struct wfe_store_entry made = put(f, zip.text, NULL);
+    struct path tar = scratch(f, "layer.tar");
+    struct wfe_digest expected;
+    decompress(blob_path(f, &made.digest).text, tar.text);
+    digest_of_file(tar.text, &expected);
+    assert_string_equal(diff_id_of(f, &made.digest).text, expected.text);
+
+    struct wfe_store_entry kept = put(f, tar.text, NULL);
+    assert_string_equal(kept.digest.text, expected.text);
+    assert_string_equal(diff_id_of(f, &kept.digest).text, "");
+
+    /* The same bytes, taken over: they are what they were. */
+    struct path copy = scratch(f, "layer.tar.gz");
+    assert_int_equal(link(blob_path(f, &made.digest).text, copy.text), 0);
+    assert_string_equal(put(f, copy.text, NULL).digest.text, made.digest.text);
+    assert_string_equal(diff_id_of(f, &made.digest).text, expected.text);
+
+    write_text(meta_path(f, &made.digest).text,
+        "{\"created_at\":{\"secs_since_epoch\":1,\"nanos_since_epoch\":0},"
+        "\"expires_at\":{\"secs_since_epoch\":9e9,\"nanos_since_epoch\":0},"
+        "\"diff_id\":\"sha256:../x\"}");
+    assert_string_equal(diff_id_of(f, &made.digest).text, "");
 }
 
 static void a_plain_file_becomes_a_layer_of_one_file(void **context)
@@ -456,6 +503,7 @@ int main(void)
         WITH_STORE(a_tar_of_many_megabytes_is_kept_too),
         WITH_STORE(a_gzip_of_several_members_is_one_tar),
         WITH_STORE(another_archive_format_becomes_a_layer),
+        WITH_STORE(the_tars_digest_is_told_of_layers_made_here),
         WITH_STORE(a_plain_file_becomes_a_layer_of_one_file),
         WITH_STORE(standard_input_is_put_through_a_pipe),
         WITH_STORE(what_is_neither_file_nor_directory_is_refused),
