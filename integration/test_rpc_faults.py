@@ -28,6 +28,7 @@ class RpcFaults(IntegrationTest):
         self.addCleanup(self.proxy.close)
         self._numbers = itertools.count()
         self.mark = None
+        self.artifacts = set()
         self.marks = self.path("marks")
         os.mkdir(self.marks)
 
@@ -35,18 +36,26 @@ class RpcFaults(IntegrationTest):
         return 10 * super().time_limit_s()
 
     def whole_step(self):
-        """The arguments for a step with an input that the daemon has not got yet and an output, and
-        what the output has to be. The command leaves a line at self.mark each time that it runs."""
+        """The arguments for a step with two inputs that the daemon has not got yet, one of them the
+        store's own layer, and an output; and what the output has to be. The command leaves a line at
+        self.mark each time that it runs."""
         number = next(self._numbers)
         content = b"input %d\n" % number
         self.mark = os.path.join(self.marks, str(number))
         tree = self.make_tree("tree", {"content": content})
+        data = self.put(tree, "stored")
+        self.artifacts.add(data["stored"]["__wfe_artifact"])
         step = {"image": IMAGE, "user": "0:0", "grace": "200ms",
-                "run": f"echo ran >>/marks/{number}; mkdir /out; cp /in/content /out/copy; echo said",
+                "run": f"echo ran >>/marks/{number}; mkdir /out; cat /in/content /stored/content "
+                       ">/out/copy; echo said",
                 "volumes": [{"source": self.marks, "target": "/marks"}],
-                "inputs": {"in": "/in"}, "outputs": {"out": "/out"}}
-        return {"document": step, "global_options": ["--address", self.proxy.path],
-                "options": ["--artifact", f"in={tree}", "--progress", "none"]}, content
+                "inputs": {"in": "/in", "stored": "/stored"}, "outputs": {"out": "/out"}}
+        return {"document": step, "data": data, "global_options": ["--address", self.proxy.path],
+                "options": ["--artifact", f"in={tree}", "--progress", "none"]}, 2 * content
+
+    def blobs(self):
+        """Without the store's layers: an image keeps them."""
+        return super().blobs() - self.artifacts
 
     @staticmethod
     def count_runs(mark):
