@@ -6,7 +6,7 @@
  * A step's artifact inputs: names → sources (the artifact volume) → layers on top of the
  * image's chain.
  *
- * Each input becomes one layer of the chain, committed under its chainID, labelled with a
+ * Each input becomes one snapshot of the chain (executor/input/input_layer.h), labelled with a
  * key over the chain below it, the artifact's digest and the target. The image's
  * configuration blob refers to it, so that it lives as long as the image does, and the next step
  * with the same image and inputs finds the whole chain by one question.
