@@ -41,6 +41,11 @@ enum cli_option_id {
             "the artifact store (default: $WFE_ARTIFACT_STORE, else the XDG data directory)",      \
             CLI_STORE                                                                              \
     }
+#define CLI_LIMIT_OPTION(id)                                                                       \
+    {                                                                                              \
+        "limit", 0, "NAME=N",                                                                      \
+            "refuse what has more entries, bytes or the like than N: see the manual", id           \
+    }
 /* The end of every table. */
 #define CLI_COMMON_OPTIONS                                                                         \
     {"log-level", 0, "L", "error, warn, info or debug (default: warn)", CLI_LOG_LEVEL},            \

@@ -10,13 +10,14 @@
 #include "libcommon/file.h"
 #include "libcommon/layer.h"
 
-enum { PREFIX = CLI_OWN, COMPRESSION, DESCRIPTOR };
+enum { PREFIX = CLI_OWN, COMPRESSION, DESCRIPTOR, LIMIT };
 
 static const struct wfe_option OPTIONS[] = {
     CLI_STORE_OPTION,
     {"prefix", 0, "P", "the container path below which the tree goes, / for the root", PREFIX},
     {"compression", 0, "C", "gzip, none or zstd (default: gzip)", COMPRESSION},
     {"descriptor", 0, "FILE", "write the layer's descriptor to FILE: a JSON object", DESCRIPTOR},
+    CLI_LIMIT_OPTION(LIMIT),
     CLI_COMMON_OPTIONS,
 };
 
@@ -24,11 +25,14 @@ static struct state {
     const char *prefix;
     const char *descriptor;
     enum wfe_layer_compression compression;
+    struct wfe_layer_limits limits;
 } state = {.compression = WFE_LAYER_GZIP};
 
 static int take(void *context, int id, const char *value, struct wfe_error *err)
 {
     struct state *s = context;
+    if (id == LIMIT)
+        return wfe_layer_limits_set(&s->limits, value, err);
     if (id == PREFIX)
         s->prefix = value;
     else if (id == DESCRIPTOR)
@@ -68,7 +72,8 @@ static int write_layer(const char *path, struct wfe_layer_result *ret, struct wf
 {
     static const int out = STDOUT_FILENO;
     struct wfe_sink sink = wfe_sink_to_fd(&out);
-    struct wfe_layer_options options = {.prefix = state.prefix, .compression = state.compression};
+    struct wfe_layer_options options = {
+        .prefix = state.prefix, .compression = state.compression, .limits = state.limits};
     struct stat st;
     if (stat(path, &st) < 0)
         return wfe_error_set(err, WFE_ERROR_SYSTEM, errno, "%s", strerror(errno));

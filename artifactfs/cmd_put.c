@@ -6,24 +6,28 @@
 #include "artifactfs/cli.h"
 #include "libcommon/cleanup.h"
 
-enum { NAME = CLI_OWN, EXPIRES };
+enum { NAME = CLI_OWN, EXPIRES, LIMIT };
 
 static const struct wfe_option OPTIONS[] = {
     CLI_STORE_OPTION,
     {"name", 0, "N",
         "the artifact's name (default: PATH's last part, without .tar.gz and the like)", NAME},
     {"expires", 0, "DURATION", "how long it is kept: 90s, 15m, 12h, 7d (default: 7d)", EXPIRES},
+    CLI_LIMIT_OPTION(LIMIT),
     CLI_COMMON_OPTIONS,
 };
 
 static struct state {
     const char *name;
     int64_t expiry_s;
+    struct wfe_layer_limits limits;
 } state = {.expiry_s = WFE_STORE_DEFAULT_EXPIRY_S};
 
 static int take(void *context, int id, const char *value, struct wfe_error *err)
 {
     struct state *s = context;
+    if (id == LIMIT)
+        return wfe_layer_limits_set(&s->limits, value, err);
     if (id == NAME) {
         s->name = value;
         return wfe_store_check_name(value, err);
@@ -73,8 +77,10 @@ static enum cli_status put(
     struct wfe_error err = WFE_ERROR_INIT;
     struct wfe_store_entry entry;
     int r = cli_open_store(store_path, true, &store, &err);
-    if (r == 0)
+    if (r == 0) {
+        wfe_store_set_limits(store, &state.limits);
         r = wfe_store_put(store, path, name, state.expiry_s, &entry, &err);
+    }
     if (r == 0)
         r = print_reference(&entry, &err);
     return r < 0 ? cli_fail(command, &err) : cli_finish(command);

@@ -15,6 +15,7 @@
 #include "executor/step/workflow_file.h"
 #include "libcommon/cleanup.h"
 #include "libcommon/file.h"
+#include "libcommon/layer.h"
 #include "libcommon/log.h"
 #include "libcommon/store.h"
 
@@ -28,6 +29,7 @@ enum {
     INPUT,
     IO,
     INPUTS_AS,
+    LIMIT,
     HOSTS_DIR,
     DOWNLOADS,
     RESULT,
@@ -46,6 +48,8 @@ static const struct wfe_option OPTIONS[] = {
     {"input", 0, "NAME=TARGET", "add or override an entry of the step's inputs", INPUT},
     {"io", 0, "KIND", "how output comes back: auto, fifo, file or snapshot (default: auto)", IO},
     {"inputs-as", 0, "KIND", "how inputs go in: auto, layer or mount (default: auto)", INPUTS_AS},
+    {"limit", 0, "NAME=N",
+        "refuse an input of more entries, bytes or the like than N: see the manual", LIMIT},
     {"hosts-dir", 0, "DIR", "registries' hosts.toml (default: " WFE_REGISTRY_HOSTS_DIRECTORY ")",
         HOSTS_DIR},
     {"max-concurrent-downloads", 0, "N", "layers of an image at once, 1 to 16 (default: 3)",
@@ -73,6 +77,7 @@ struct parsed {
     bool io_given;
     enum wfe_task_io_kind io;
     enum wfe_inputs_kind inputs_as;
+    struct wfe_layer_limits limits;
     enum wfe_progress_mode progress;
     bool quiet;
     bool outlives_parent;
@@ -148,6 +153,8 @@ static int take_option(void *context, int id, const char *value, struct wfe_erro
         return take_io(parsed, value, err);
     case INPUTS_AS:
         return take_inputs_as(parsed, value, err);
+    case LIMIT:
+        return wfe_layer_limits_set(&parsed->limits, value, err);
     case HOSTS_DIR:
         parsed->hosts_directory = value;
         return 0;
@@ -277,6 +284,7 @@ static int run(const struct wfe_globals *globals, struct parsed *parsed, const c
         .hosts_directory = parsed->hosts_directory,
         .max_downloads = parsed->max_downloads,
         .inputs_as = parsed->inputs_as,
+        .limits = parsed->limits,
         .io_given = parsed->io_given,
         .io = parsed->io,
         .io_directory = wfe_sharing_io_directory(),

@@ -13,6 +13,7 @@
 #include "executor/run/run.h"
 #include "executor/service/service_log.h"
 #include "libcommon/log.h"
+#include "libcommon/units.h"
 
 static const struct wfe_command *const COMMANDS[] = {
     &wfe_command_run,

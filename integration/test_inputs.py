@@ -228,6 +228,27 @@ class Inputs(IntegrationTest):
                 self.assertEqual(outcome.result["error"]["kind"], "archive")
                 self.assertIn(name, outcome.result["error"]["message"])
 
+    def test_limits_can_be_lowered(self):
+        """For the store's own layers, for archives, and for those that promise little."""
+        bomb = self.path("bomb.tar.gz")
+        with tarfile.open(bomb, "w:gz") as tar:
+            entry = tarfile.TarInfo("zeros")
+            entry.size = 64 << 20
+            with open("/dev/zero", "rb") as zeros:
+                tar.addfile(entry, zeros)
+        data = self.stored("words", {"1": b"x", "2": b"y"})
+        for source, limit, words in ((None, "entries=1", "entries"), (bomb, "bytes=32M", "bytes")):
+            with self.subTest(limit=limit):
+                bind = ["--artifact", f"words={source}"] if source else []
+                outcome = self.run_step(reader({"words": "/in"}), data=data,
+                                        options=[*bind, "--inputs-as", "layer", "--limit", limit])
+                self.assertEqual(outcome.status, 125, outcome.stderr)
+                self.assertEqual(outcome.result["error"]["kind"], "limit")
+                self.assertIn(words, outcome.result["error"]["message"])
+        self.assertEqual(self.succeed(reader({"words": "/in"}), data=data,
+                                      options=["--limit", "entries=2"])["read.stdout"],
+                         sums({"1": b"x", "2": b"y"}))
+
     def test_the_input_survives_the_collector(self):
         data = self.stored()
         self.succeed(reader({"words": "/in"}), data=data)

@@ -107,10 +107,15 @@ enum wfe_layer_compression {
 struct wfe_layer_limits {
     uint64_t max_entries; /* of the source, and of the layer */
     uint64_t max_tar_bytes;
-    size_t max_path_bytes;
-    size_t max_xattr_bytes;
-    size_t max_xattrs_bytes;
+    uint64_t max_path_bytes;
+    uint64_t max_xattr_bytes;
+    uint64_t max_xattrs_bytes;
 };
+
+/* Set one of them: "entries=N", "bytes=N" (of the tar), "path=N", "xattr=N", "xattrs=N", N as in
+ * wfe_size_parse(). Errors: WFE_ERROR_INPUT, also of one above its value above. */
+int wfe_layer_limits_set(struct wfe_layer_limits *limits, const char *text, struct wfe_error *err);
+bool wfe_layer_limits_are_set(const struct wfe_layer_limits *limits);
 
 struct wfe_layer_options {
     /* Container path below which the tree goes: "/in/data" or "in/data"; NULL or "/" for

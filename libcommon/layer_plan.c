@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,7 +140,7 @@ static int check_component(const struct wfe_layer_plan *plan,
     *path_bytes += name->length + (*path_bytes > 0 ? 1 : 0);
     if (*path_bytes > plan->limits.max_path_bytes)
         return wfe_error_set(err, WFE_ERROR_LIMIT, ENAMETOOLONG,
-            "its path in the layer has more than %zu bytes", plan->limits.max_path_bytes);
+            "its path in the layer has more than %" PRIu64 " bytes", plan->limits.max_path_bytes);
     return 0;
 }
 

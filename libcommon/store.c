@@ -138,6 +138,11 @@ int wfe_store_open(const char *path, bool create, struct wfe_store **ret, struct
     return 0;
 }
 
+void wfe_store_set_limits(struct wfe_store *store, const struct wfe_layer_limits *limits)
+{
+    store->limits = *limits;
+}
+
 void wfe_store_free(struct wfe_store *store)
 {
     if (!store)

@@ -30,6 +30,7 @@
 
 #include "libcommon/digest.h"
 #include "libcommon/error.h"
+#include "libcommon/layer.h"
 
 #define WFE_STORE_DEFAULT_EXPIRY_S (7 * 24 * 3600)
 
@@ -83,6 +84,10 @@ void wfe_store_free(struct wfe_store *store);
  */
 int wfe_store_put(struct wfe_store *store, const char *source_path, const char *name,
     int64_t expiry_s, struct wfe_store_entry *ret, struct wfe_error *err);
+
+/* What wfe_store_put() makes of a source obeys these limits too; of a tar that is kept byte for
+ * byte only its size is limited. */
+void wfe_store_set_limits(struct wfe_store *store, const struct wfe_layer_limits *limits);
 
 /*
  * The digest of what the user calls `text`: a name, a digest, or "sha256:" and 8 or more digits

@@ -28,6 +28,7 @@
 struct wfe_store {
     char *path;
     int root;
+    struct wfe_layer_limits limits;
 };
 
 /* "blobs/sha256/HEX" or "meta/HEX.json", relative to the store. */

@@ -92,7 +92,7 @@ static int stage_tar(struct wfe_store *store, const char *path, enum wfe_archive
     int r = wfe_stage_open(store, &ret->stage, err);
     if (r < 0)
         return r;
-    return wfe_scan_tar(in, ret->stage.fd, form, &ret->scan, err);
+    return wfe_scan_tar(in, ret->stage.fd, form, store->limits.max_tar_bytes, &ret->scan, err);
 }
 
 /* file_name: what a plain file is called in its layer; NULL for a directory or an archive. */
@@ -102,7 +102,7 @@ static int stage_layer(struct wfe_store *store, const char *path, const char *fi
     int r = wfe_stage_open(store, &ret->stage, err);
     if (r < 0)
         return r;
-    struct wfe_layer_options options = {.compression = WFE_LAYER_GZIP};
+    struct wfe_layer_options options = {.compression = WFE_LAYER_GZIP, .limits = store->limits};
     struct wfe_sink sink = wfe_sink_to_fd(&ret->stage.fd);
     struct wfe_layer_result layer;
     r = file_name ? wfe_layer_write_file(path, file_name, &options, sink, &layer, err)
@@ -153,7 +153,7 @@ static int stage_stream(struct wfe_store *store, int in, const char *file_name, 
         return stage_layer(store, path, form == WFE_ARCHIVE_NONE ? file_name : NULL, ret, err);
     if (lseek(stage.fd, 0, SEEK_SET) < 0)
         return wfe_error_system(err, errno, "seek");
-    r = wfe_scan_tar(stage.fd, -1, form, &ret->scan, err);
+    r = wfe_scan_tar(stage.fd, -1, form, store->limits.max_tar_bytes, &ret->scan, err);
     if (r < 0)
         return r;
     ret->media_type = media_type_of(form);

@@ -25,6 +25,7 @@ struct scan {
     int in;
     int out;
     enum wfe_archive_form form;
+    uint64_t max_tar_bytes;
     struct wfe_error *err;
     int failure; /* -errno once err is set */
 
@@ -145,9 +146,9 @@ static ssize_t take_tar_bytes(struct scan *s, const unsigned char **ret_data)
     ssize_t n = next_tar_bytes(s, ret_data);
     if (n > 0) {
         s->tar_bytes += (uint64_t)n;
-        if (s->tar_bytes > WFE_LAYER_MAX_TAR_BYTES)
+        if (s->tar_bytes > s->max_tar_bytes)
             n = wfe_error_set(s->err, WFE_ERROR_LIMIT, EFBIG, "the tar is larger than %llu bytes",
-                (unsigned long long)WFE_LAYER_MAX_TAR_BYTES);
+                (unsigned long long)s->max_tar_bytes);
     }
     if (n < 0) {
         s->failure = (int)n;
@@ -253,12 +254,15 @@ static void scan_done(struct scan *s)
     free(s->tar);
 }
 
-int wfe_scan_tar(
-    int in, int out, enum wfe_archive_form form, struct wfe_scan_result *ret, struct wfe_error *err)
+int wfe_scan_tar(int in, int out, enum wfe_archive_form form, uint64_t max_tar_bytes,
+    struct wfe_scan_result *ret, struct wfe_error *err)
 {
     assert(form == WFE_ARCHIVE_TAR || form == WFE_ARCHIVE_TAR_GZIP || form == WFE_ARCHIVE_TAR_ZSTD);
-    __attribute__((cleanup(scan_done))) struct scan s = {
-        .in = in, .out = out, .form = form, .err = err};
+    __attribute__((cleanup(scan_done))) struct scan s = {.in = in,
+        .out = out,
+        .form = form,
+        .max_tar_bytes = max_tar_bytes ? max_tar_bytes : WFE_LAYER_MAX_TAR_BYTES,
+        .err = err};
     int r = scan_begin(&s);
     if (r < 0)
         return r;
@@ -289,7 +293,8 @@ int wfe_scan_probe(int in, enum wfe_archive_form *ret, struct wfe_error *err)
     ssize_t read_bytes = pread(in, magic, sizeof magic, 0);
     if (read_bytes < 0)
         return wfe_error_system(err, errno, "read");
-    __attribute__((cleanup(scan_done))) struct scan s = {.in = in, .out = -1, .err = err};
+    __attribute__((cleanup(scan_done))) struct scan s = {
+        .in = in, .out = -1, .max_tar_bytes = WFE_LAYER_MAX_TAR_BYTES, .err = err};
     if (read_bytes == 4 && memcmp(magic, "\x1f\x8b\x08", 3) == 0)
         s.form = WFE_ARCHIVE_TAR_GZIP;
     else if (read_bytes == 4 && memcmp(magic, "\x28\xb5\x2f\xfd", 4) == 0)

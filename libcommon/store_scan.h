@@ -27,12 +27,12 @@ struct wfe_scan_result {
 
 /*
  * Read `in` to its end; out is a descriptor that gets a copy, or -1. form is one of the
- * three tars.
- * Errors: WFE_ERROR_ARCHIVE, WFE_ERROR_LIMIT (a tar above WFE_LAYER_MAX_TAR_BYTES),
- * WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL.
+ * three tars, max_tar_bytes 0 stands for WFE_LAYER_MAX_TAR_BYTES.
+ * Errors: WFE_ERROR_ARCHIVE, WFE_ERROR_LIMIT (a larger tar), WFE_ERROR_SYSTEM,
+ * WFE_ERROR_INTERNAL.
  */
-int wfe_scan_tar(int in, int out, enum wfe_archive_form form, struct wfe_scan_result *ret,
-    struct wfe_error *err);
+int wfe_scan_tar(int in, int out, enum wfe_archive_form form, uint64_t max_tar_bytes,
+    struct wfe_scan_result *ret, struct wfe_error *err);
 
 /*
  * A second look at a file, from its start, that wfe_archive_probe() took for a plain one: a short

@@ -385,6 +385,27 @@ class LayerTest(CliTest):
         wrong = ("--prefix", "x", "--compression", "xz", "tree")
         self.fails(2, "expected gzip, none or zstd", "layer", *wrong)
 
+    def test_limits(self):
+        self.write("tree/file", b"x" * 5000)
+        self.write("tree/other", b"y")
+        for limit, words in (("entries=1", "entries"), ("bytes=4K", "4096 bytes"),
+                             ("path=7", "7 bytes")):
+            done = self.run_program("layer", "--prefix", "/in", "--limit", limit, "tree")
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(words, done.stderr.decode())
+        self.ok("layer", "--prefix", "/in", "--limit", "entries=2", "--limit", "bytes=64k", "tree")
+        for wrong in ("entries", "entries=0", "entries=2000001", "bytes=2T", "files=3", "=1", "path=x"):
+            self.fails(2, f"limit '{wrong}': expected", "layer", "--prefix=/", "--limit", wrong, "tree")
+
+    def test_limits_of_what_is_put(self):
+        self.write("tree/file", b"x" * 5000)
+        kept = self.write("kept.tar.gz", tar_of([("file", b"x" * 50_000)]))
+        for source in ("tree", kept):
+            self.fails(1, "4096 bytes", "put", "--limit", "bytes=4K", source)
+        self.assertEqual(self.files_in("blobs/sha256"), [])
+        self.assertEqual(self.files_in("tmp"), [])
+        self.put("--limit", "bytes=1M", kept)
+
     def test_says_what_is_wrong(self):
         tar = self.write("w.tar", tar_of([(".wh.gone", b"")], "w"))
         self.fails(2, "--prefix is missing", "layer", tar)
@@ -402,7 +423,7 @@ class UsageTest(CliTest):
             self.assertTrue(lines[0].startswith(f"Usage: wfe-artifactfs {command} "))
             options = lines[lines.index("Options:") + 1 :]
             for line in options:
-                self.assertRegex(line, r"^  (-\w, |    )--[a-z-]+( [A-Z]+)?  +\S.*$")
+                self.assertRegex(line, r"^  (-\w, |    )--[a-z-]+( [A-Z=]+)?  +\S.*$")
             self.assertRegex(options[-1], r"^  -h, --help +show this help$")
             self.assertEqual(self.ok(command, "-h").decode().splitlines(), lines)
 

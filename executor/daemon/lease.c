@@ -12,6 +12,7 @@
 #include "executor/step/step.h"
 #include "leases.pb-c.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/units.h"
 
 #define CREATE_TIMEOUT_MS 30000
 #define EXPIRE_LABEL "containerd.io/gc.expire"

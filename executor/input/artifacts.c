@@ -314,6 +314,7 @@ int wfe_inputs_apply(const struct wfe_session *session, const struct wfe_image *
             .progress = progress,
             .name = inputs->items[i].name,
             .target = inputs->items[i].target,
+            .limits = &inputs->limits,
             .parent = chain,
             .label = i < key_count ? &label : NULL,
         };

@@ -23,6 +23,7 @@
 #include "executor/run/progress.h"
 #include "executor/step/step.h"
 #include "libcommon/digest.h"
+#include "libcommon/layer.h"
 #include "libcommon/store.h"
 
 /* --artifact NAME=SOURCE: a directory, an archive, or sha256:DIGEST. Borrowed strings. */
@@ -43,7 +44,8 @@ struct wfe_input {
 struct wfe_inputs {
     struct wfe_input *items;
     size_t count;
-    struct wfe_store *store; /* NULL when no input is stored */
+    struct wfe_store *store;        /* NULL when no input is stored */
+    struct wfe_layer_limits limits; /* the owner's to set: of what goes in as a layer */
 };
 
 /*

@@ -83,6 +83,7 @@ static int write_layer(const struct wfe_input_layer *layer, struct wfe_sink to,
         .prefix = layer->target,
         /* zstd keeps up with a fast line, also where it finds nothing to save; gzip would not. */
         .compression = crosses_wire ? WFE_LAYER_ZSTD : WFE_LAYER_NONE,
+        .limits = *layer->limits,
     };
     return wfe_layer_write(layer->path, &options,
         (struct wfe_sink){.write = write_counted, .context = &sink}, ret, err);
@@ -252,7 +253,8 @@ int wfe_input_layer_apply(
     const struct wfe_input_layer *layer, struct wfe_digest *ret_chain, struct wfe_error *err)
 {
     bool applied = false;
-    if (layer->digest && layer->status.diff_id.text[0]) {
+    bool is_own_layer = layer->digest && layer->status.diff_id.text[0];
+    if (is_own_layer && !wfe_layer_limits_are_set(layer->limits)) {
         int r = apply_as_it_is(layer, &applied, ret_chain, err);
         if (r < 0)
             return r;

@@ -10,7 +10,8 @@
  * another target or another image it is not sent again.
  *
  * Anything else is rewritten as a layer below the target, whose blob goes once it is unpacked. So
- * is the store's layer with a snapshotter that keeps its files in no directory.
+ * is the store's layer where limits are set, or with a snapshotter that keeps its files in no
+ * directory.
  */
 
 #include "executor/daemon/connect.h"
@@ -30,8 +31,9 @@ struct wfe_input_layer {
     const char *path;                /* of a directory or an archive */
     const struct wfe_digest *digest; /* of the archive, when it is the store's; else NULL */
     struct wfe_store_status status;  /* when it is the store's */
-    struct wfe_digest parent;        /* the chain below */
-    const struct wfe_label *label;   /* of the snapshot; NULL: none */
+    const struct wfe_layer_limits *limits;
+    struct wfe_digest parent;      /* the chain below */
+    const struct wfe_label *label; /* of the snapshot; NULL: none */
 };
 
 /* The chain with the input. Errors: those of wfe_inputs_apply(). */

@@ -31,6 +31,7 @@ struct wfe_run_options {
     enum wfe_task_io_kind io;
     const char *io_directory; /* $WFE_IO_DIR, or NULL */
     enum wfe_inputs_kind inputs_as;
+    struct wfe_layer_limits limits; /* of inputs that go in as layers */
     struct wfe_progress *progress;
 };
 

@@ -435,6 +435,7 @@ int wfe_step_run_stages(struct step_run *run, const cJSON *data, struct wfe_erro
     const struct wfe_run_options *options = run->options;
     int r = wfe_inputs_resolve(&run->step->config, data, options->bindings, options->binding_count,
         options->store_path, &run->inputs, err);
+    run->inputs.limits = options->limits;
     if (r == 0)
         r = wfe_unique_name(run->id, err);
     if (r == 0)

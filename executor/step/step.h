@@ -186,19 +186,6 @@ int wfe_step_set_input(
 /* "always", "if-not-present" or "never". Returns 0 or -EINVAL. */
 int wfe_pull_policy_parse(const char *text, enum wfe_step_pull *ret);
 
-/*
- * Texts with units. Each returns 0, -EINVAL (no such text) or -ERANGE (too large; for processors
- * also too small), and leaves the result alone on failure.
- */
-
-/* "500ms", "30s", "5m", "1500" (milliseconds) → milliseconds, which as nanoseconds fit int64_t. */
-int wfe_duration_parse(const char *text, uint64_t *ret_ms);
-/* "512m", "1g", "64Ki", "1048576" → bytes, at most INT64_MAX. k, m, g, t in either case, with an
- * "i", a "b" or both behind it, are powers of 1024. */
-int wfe_size_parse(const char *text, uint64_t *ret_bytes);
-/* "0.5", "2", "1500m" → thousandths of a processor, at least one; further digits are cut. */
-int wfe_cpu_parse(const char *text, uint32_t *ret_millis);
-
 /* "80", "8080:80", "127.0.0.1:8080:80", each also with "/tcp" or "/udp" behind it: the container's
  * port stands last, and is the host's as well when that is not given. Returns 0 or -EINVAL. */
 int wfe_port_parse(const char *text, struct wfe_step_port *ret);

@@ -10,6 +10,7 @@
 #include "executor/spec/user.h"
 #include "executor/step/step_ports.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/units.h"
 
 static const char duration_words[] =
     "a duration such as 500ms, 30s, 5m, or a number of milliseconds";

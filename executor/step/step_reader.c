@@ -9,6 +9,7 @@
 
 #include "libcommon/buffer.h"
 #include "libcommon/cleanup.h"
+#include "libcommon/units.h"
 
 #define NEAREST_NAME_MAX 32
 #define NEAREST_DISTANCE_MAX 2

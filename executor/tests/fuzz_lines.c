@@ -16,6 +16,7 @@
 #include "libcommon/digest.h"
 #include "libcommon/store.h"
 #include "libcommon/store_layout.h"
+#include "libcommon/units.h"
 #include "libcommon/utf8.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

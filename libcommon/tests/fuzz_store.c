@@ -118,7 +118,7 @@ static void scan(enum wfe_archive_form form, const uint8_t *data, size_t size)
     expect(fd >= 0 && wfe_write_all(fd, data, size) == 0 && lseek(fd, 0, SEEK_SET) == 0);
     struct wfe_scan_result result;
     struct wfe_error err = WFE_ERROR_INIT;
-    int r = wfe_scan_tar(fd, -1, form, &result, &err);
+    int r = wfe_scan_tar(fd, -1, form, 0, &result, &err);
     struct wfe_digest digest;
     wfe_digest_of(data, size, &digest);
     if (r < 0)

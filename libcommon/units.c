@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <ctype.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
-#include "executor/step/step.h"
+#include "libcommon/units.h"
 
 /* Durations fit into 64 bits of nanoseconds, so that no later sum or product overflows. */
 #define MAX_DURATION_MS (INT64_MAX / 1000000)

@@ -8,7 +8,7 @@
 
 #include <errno.h>
 
-#include "executor/step/step.h"
+#include "libcommon/units.h"
 
 static uint64_t duration(const char *text)
 {
