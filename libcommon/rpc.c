@@ -374,18 +374,37 @@ static int pack(const struct wfe_rpc_call *call, const ProtobufCMessage *message
     return 0;
 }
 
+/* As the default one, but that it tells when memory has run out. */
+static void *allocate(void *ran_out, size_t bytes)
+{
+    void *memory = malloc(bytes);
+    if (!memory)
+        *(bool *)ran_out = true;
+    return memory;
+}
+
+static void release(void *ran_out, void *memory)
+{
+    (void)ran_out;
+    free(memory);
+}
+
 static int unpack(const struct wfe_rpc_call *call, grpc_byte_buffer *buffer, ProtobufCMessage **ret,
     struct wfe_error *err)
 {
     ProtobufCMessage *message = NULL;
+    bool ran_out = false;
+    ProtobufCAllocator allocator = {.alloc = allocate, .free = release, .allocator_data = &ran_out};
     grpc_byte_buffer_reader reader;
     if (grpc_byte_buffer_reader_init(&reader, buffer)) {
         grpc_slice slice = grpc_byte_buffer_reader_readall(&reader);
         message = protobuf_c_message_unpack(
-            call->output, NULL, GRPC_SLICE_LENGTH(slice), GRPC_SLICE_START_PTR(slice));
+            call->output, &allocator, GRPC_SLICE_LENGTH(slice), GRPC_SLICE_START_PTR(slice));
         grpc_slice_unref(slice);
         grpc_byte_buffer_reader_destroy(&reader);
     }
+    if (!message && ran_out)
+        return wfe_error_nomem(err);
     if (!message)
         return wfe_error_set(err, WFE_ERROR_CONTAINERD, EPROTO, "%s: the reply is no valid %s",
             call->name, call->output->short_name);
