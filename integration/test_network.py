@@ -152,10 +152,10 @@ class BridgeTest(IntegrationTest):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
 
-    def client(self, workflow, address):
-        """What a step of the workflow gets from there: by ping and by HTTP."""
-        run = (f"ping -c 1 -W 2 {address} >/dev/null && echo pong; "
-               f"{GET} | nc -w 2 {address} 80 | tail -n 1 | grep . || echo nothing")
+    def client(self, workflow, address, seconds=30):
+        """What a step of the workflow gets from there in that time: by ping and by HTTP."""
+        run = (f"ping -c 1 -W {seconds} {address} >/dev/null && echo pong; "
+               f"{GET} | nc -w {seconds} {address} 80 | tail -n 1 | grep . || echo nothing")
         data = self.succeed({"workflow": {"id": workflow, "steps": [
             step(run, network="bridge", user="0:0")]}})
         return data["net.stdout"].split()
@@ -210,8 +210,8 @@ class BridgeNetwork(BridgeTest):
     def test_steps_of_two_workflows_do_not(self):
         one, one_address = self.serve("one", "first")
         two, two_address = self.serve("two", "second")
-        self.assertEqual(self.client("two", one_address), ["nothing"])
-        self.assertEqual(self.client("one", two_address), ["nothing"])
+        self.assertEqual(self.client("two", one_address, 2), ["nothing"])
+        self.assertEqual(self.client("one", two_address, 2), ["nothing"])
         self.assertEqual(self.client("two", two_address), ["pong", "second"])
         self.end(one)
         self.end(two)
@@ -237,7 +237,7 @@ class BridgeNetwork(BridgeTest):
 
 class PublishedPorts(BridgeTest):
     def fetch(self, host, port):
-        with socket.create_connection((host, port), timeout=5) as connection:
+        with socket.create_connection((host, port), timeout=30) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             answer = b""
             while chunk := connection.recv(4096):
@@ -250,7 +250,7 @@ class PublishedPorts(BridgeTest):
         gateway = address.rsplit(".", 1)[0] + "." + str(int(address.rsplit(".", 1)[1]) // 64 * 64 + 1)
         self.assertEqual(self.fetch(gateway, 18080), "hello")
         data = self.succeed({"workflow": {"id": "published", "steps": [
-            step(f"{GET} | nc -w 3 {gateway} 18080 | tail -n 1", network="bridge")]}})
+            step(f"{GET} | nc -w 30 {gateway} 18080 | tail -n 1", network="bridge")]}})
         self.assertEqual(data["net.stdout"], "hello\n")
         self.end(process)
         with self.assertRaises(OSError):

@@ -13,7 +13,7 @@ from test_services import free_port
 # busybox's httpd does not heed SIGTERM as the first process of a container, a shell with a trap does.
 SERVE = "trap 'kill $!; exit 0' TERM\nmkdir -p /w\n{}\necho \"$TEXT\" >/w/index.html\n" \
         "httpd -f -p 80 -h /w & wait"
-GET = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {} {} | tail -n 1"
+GET = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 30 {} {} | tail -n 1"
 
 
 def service(text, before=":", ports=(80,), network="bridge", **config):
@@ -35,13 +35,16 @@ def workflow(services, *runs, workflow_id="shop", network="bridge", **config):
 
 class ServiceNetworkTest(test_network.BridgeTest):
     def service(self, verb, document, workflow_id="17"):
-        process = self.executor("service", verb, "--workflow", workflow_id,
-                                self.step_file(document))
+        arguments = ("service", verb, "--workflow", workflow_id, self.step_file(document))
+        if verb == "up":
+            # One that is down stays down. All tests see what is left of a network.
+            self.addCleanup(self.executor, "service", "down", *arguments[2:])
+        process = self.executor(*arguments)
         self.assertEqual(process.returncode, 0, process.stderr)
         return json.loads(process.stdout) if verb == "up" else None
 
     def fetch_here(self, host, port):
-        with socket.create_connection((host, port), timeout=5) as connection:
+        with socket.create_connection((host, port), timeout=30) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             answer = b""
             while chunk := connection.recv(4096):
@@ -63,8 +66,8 @@ class AroundSteps(ServiceNetworkTest):
         data = self.succeed(workflow(
             {"early": service("early", before=f"({look.format(fetch('late'))}) &"),
              "late": service("late", before=look.format(fetch("early")))},
-            "until printf 'GET /seen HTTP/1.0\\r\\n\\r\\n' | nc -w 5 early 80 | grep late; do "
-            "sleep 0.1; done; printf 'GET /seen HTTP/1.0\\r\\n\\r\\n' | nc -w 5 late 80 | tail -n 1"))
+            "until printf 'GET /seen HTTP/1.0\\r\\n\\r\\n' | nc -w 30 early 80 | grep late; do "
+            "sleep 0.1; done; printf 'GET /seen HTTP/1.0\\r\\n\\r\\n' | nc -w 30 late 80 | tail -n 1"))
         self.assertEqual(data["s0.stdout"], "late\nearly\n")
 
     def test_steps_of_a_workflow_without_an_id_find_theirs(self):
@@ -88,7 +91,7 @@ class AroundSteps(ServiceNetworkTest):
     def test_other_workflows_do_not_reach_them(self):
         document = workflow({"web": service("hello")}, "true")
         address = self.service("up", document)["SVC_WEB_HOST"]
-        self.assertEqual(self.client("other", address), ["nothing"])
+        self.assertEqual(self.client("other", address, 2), ["nothing"])
         self.service("down", document)
 
     def test_http_readiness_and_ports_that_are_published(self):
