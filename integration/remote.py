@@ -2,9 +2,10 @@
 """A daemon that shares nothing with us, as in a virtual machine, without one.
 
 RemoteDaemon is a containerd in mount and PID namespaces of its own, whose root file system has
-this machine's programs (/usr, read-only) and nothing else of it: /tmp, /run, /var, /root and /home
-are others there, and our processes are not in its /proc. Only kernel and network are the same. It
-ends with the process that started it, however that ends, and leaves no mounts.
+this machine's programs (/usr, read-only, and the containerd that is tested) and nothing else of it:
+/tmp, /run, /var, /root and /home are others there, and our processes are not in its /proc. Only
+kernel and network are the same. It ends with the process that started it, however that ends, and
+leaves no mounts.
 
     daemon = RemoteDaemon(directory)          # shared=[...]: these are seen there, at the same path
     daemon.socket                             # its real socket, to be put behind a forward
@@ -46,9 +47,10 @@ root=$1 image=$2
 shift 2
 mount --bind "$root" "$root"
 cd "$root"
-mkdir -p usr proc sys dev run tmp var/lib etc root old
+mkdir -p usr proc sys dev run tmp var/lib etc root old opt/containerd
 mount --bind /usr usr
 mount -o remount,bind,ro usr
+mount --bind "$(dirname "$(command -v containerd)")" opt/containerd
 for name in bin sbin lib lib32 lib64; do
     if [ -L "/$name" ]; then
         ln -sfn "$(readlink "/$name")" "$name"
@@ -74,6 +76,7 @@ pivot_root . old
 cd /
 umount -l /old
 rmdir /old
+PATH=/opt/containerd:$PATH
 containerd --config /etc/containerd.toml --log-level warn 2>/var/log-of-containerd &
 wait $!
 """
