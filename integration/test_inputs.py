@@ -41,11 +41,11 @@ class Inputs(IntegrationTest):
 
     def test_a_nested_target_is_made_and_belongs_to_root(self):
         document = reader({"words": "/opt/some/where"},
-                          run="cat /opt/some/where/a.txt; stat -c '%n %u:%g %a' /opt /opt/some "
+                          run="cat /opt/some/where/a.txt; stat -c '%n %u:%g %a %Y' /opt /opt/some "
                               "/opt/some/where; ls -n /opt/some/where/a.txt | cut -c 1-10")
         data = self.succeed(document, data=self.stored())
         self.assertEqual(data["read.stdout"],
-                         "alpha\n/opt 0:0 755\n/opt/some 0:0 755\n/opt/some/where 0:0 755\n"
+                         "alpha\n/opt 0:0 755 0\n/opt/some 0:0 755 0\n/opt/some/where 0:0 755 0\n"
                          "-rw-r--r--\n")
 
     def test_a_target_that_the_image_has_keeps_what_is_in_it(self):

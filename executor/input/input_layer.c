@@ -189,8 +189,9 @@ static int upload_blob(
     return r < 0 ? r : commit_blob(writer, blob, &layer->status.diff_id, err);
 }
 
-static int make_target(const struct wfe_input_layer *layer, const struct wfe_extraction *extraction,
-    struct wfe_error *err)
+/* A layer of the target's directories. */
+static int upload_target(const struct wfe_input_layer *layer, struct wfe_descriptor *ret,
+    struct wfe_digest *ret_diff_id, struct wfe_error *err)
 {
     WFE_CONTENT_WRITER struct wfe_content_writer *writer = NULL;
     bool known;
@@ -202,22 +203,27 @@ static int make_target(const struct wfe_input_layer *layer, const struct wfe_ext
     r = wfe_layer_write_directories(&options, wfe_content_writer_sink(writer), &result, err);
     if (r < 0)
         return r;
-    struct wfe_descriptor blob;
-    describe(&blob, &result.digest, result.size_bytes, result.media_type);
-    r = commit_blob(writer, &blob, &result.diff_id, err);
-    if (r < 0)
-        return r;
-    return wfe_snapshot_fill(layer->session, extraction->prepared, &blob, &result.diff_id, err);
+    describe(ret, &result.digest, result.size_bytes, result.media_type);
+    *ret_diff_id = result.diff_id;
+    return commit_blob(writer, ret, ret_diff_id, err);
 }
 
-static int fill(const struct wfe_input_layer *layer, const struct wfe_extraction *extraction,
-    const struct wfe_descriptor *blob, struct wfe_error *err)
+static int fill(const struct wfe_input_layer *layer,
+    const Snapshots__PrepareSnapshotResponse *prepared, const struct wfe_descriptor *blob,
+    struct wfe_error *err)
 {
     wfe_progress_stage(layer->progress, "applying input '%s'", layer->name);
-    int r = make_target(layer, extraction, err);
-    return r < 0 ? r
-                 : wfe_snapshot_fill_below(layer->session, extraction->prepared, layer->target,
-                       blob, &layer->status.diff_id, err);
+    const struct wfe_session *session = layer->session;
+    struct wfe_descriptor target;
+    struct wfe_digest target_diff_id;
+    int r = upload_target(layer, &target, &target_diff_id, err);
+    if (r == 0)
+        r = wfe_snapshot_fill(session, prepared, &target, &target_diff_id, err);
+    if (r == 0)
+        r = wfe_snapshot_fill_below(
+            session, prepared, layer->target, blob, &layer->status.diff_id, err);
+    /* Once more, for the time of the last directory: it has changed with what came into it. */
+    return r < 0 ? r : wfe_snapshot_fill(session, prepared, &target, &target_diff_id, err);
 }
 
 /* *ret_can: false when the snapshotter has no directory. */
@@ -240,7 +246,7 @@ static int apply_as_it_is(const struct wfe_input_layer *layer, bool *ret_can,
         describe(&blob, layer->digest, layer->status.size_bytes, layer->status.media_type);
         r = upload_blob(layer, &blob, err);
         if (r == 0)
-            r = fill(layer, &extraction, &blob, err);
+            r = fill(layer, extraction.prepared, &blob, err);
         if (r == 0)
             r = wfe_extraction_commit(&extraction, err);
         if (r == 0)
