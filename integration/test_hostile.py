@@ -145,7 +145,7 @@ class HostileInputs(IntegrationTest):
         checksum = bytearray(packed)
         checksum[-8] ^= 1
         header = bytearray(plain)
-        header[plain.index(b"two")] ^= 1
+        header[plain.index(b"two\0")] ^= 1
         for name, data in {"gzip-cut": packed[:-20], "gzip-half": packed[:len(packed) // 2],
                            "gzip-flipped": flipped, "gzip-checksum": checksum,
                            "tar-cut": plain[:600_000], "tar-header": header}.items():
