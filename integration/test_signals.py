@@ -78,6 +78,10 @@ class Signals(IntegrationTest):
 class Parents(IntegrationTest):
     """What becomes of a step when the process that started its executor is gone."""
 
+    def setUp(self):
+        super().setUp()
+        self.need_this_machine("the steps wait for files of it")
+
     def start_by_shell(self, prefix=(), options=()):
         """Returns the shell, which waits for an executor whose step ends with 3 once there is a file
         `go`."""
