@@ -43,7 +43,8 @@ def endless(replies):
 
 LIES = (nothing, noise, huge)
 # An answer of one message has no end to be missed.
-STREAMS = ("Containers/ListStream", "Content/Read", "Content/Write", "Events/Subscribe", "Snapshots/List")
+STREAMS = ("Containers/ListStream", "Content/List", "Content/Read", "Content/Write",
+           "Events/Subscribe", "Snapshots/List")
 
 
 class LyingProxy(StatusProxy):

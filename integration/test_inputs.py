@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import subprocess
 import tarfile
 
@@ -144,30 +145,74 @@ class Inputs(IntegrationTest):
         self.assertLess(sent[1], 64 << 10)
         self.assertEqual(snapshots[0], snapshots[1])
 
-    def test_at_another_target_nothing_is_sent(self):
-        """Nor in another image; and what is kept for that goes with the images."""
+    def check_other_targets(self, data=None, options=()):
+        """Brought to three places, sent once; and what is kept for that goes with the images. Returns
+        what the last step has printed."""
         self.need_this_machine("its images are removed")
         self.enter_new_namespace()
-        data = self.stored("words", {"big": random_bytes(4, 5 << 20)})
-        blob = data["words"]["__wfe_artifact"]
         other = "localhost/other:1"
         self.ctr("images", "tag", IMAGE, other)
         proxy = CountingProxy(self.path("proxy.sock"), self.session.ctr_address())
         self.addCleanup(proxy.close)
-        sent = []
+        sent, seen = [], []
         for image, target in ((IMAGE, "/in"), (IMAGE, "/opt/in"), (other, "/srv")):
             before = proxy.sent_bytes
             result = self.succeed(
-                reader({"words": target}, run=f"wc -c < {target}/big", image=image), data=data,
-                env={"WFE_CONTAINERD_ADDR": proxy.path})
-            self.assertEqual(result["read.stdout"], f"{5 << 20}\n")
+                reader({"words": target}, image=image,
+                       run=f"cd {target} && wc -c < big && stat -c '%a %u:%g %Y' ."), data=data,
+                options=["--inputs-as", "layer", *options], env={"WFE_CONTAINERD_ADDR": proxy.path})
+            seen.append(result["read.stdout"])
             sent.append(proxy.sent_bytes - before)
+        self.assertEqual(seen, [seen[0]] * 3)
         self.assertGreater(sent[0], 5 << 20)
         self.assertLess(max(sent[1:]), 96 << 10)
-        self.assertIn(blob, self.blobs())
+        self.assertTrue(self.blobs())
         self.ctr("images", "remove", "--sync", IMAGE, other)
         self.assertEqual(self.blobs(), set())
         self.assertEqual(self.committed(), [])
+        return seen[0]
+
+    def test_at_another_target_nothing_is_sent(self):
+        data = self.stored("words", {"big": random_bytes(4, 5 << 20)})
+        self.assertEqual(self.check_other_targets(data), f"{5 << 20}\n755 0:0 0\n")
+
+    def archive_with_root(self, **root):
+        """An archive whose root has attributes of its own."""
+        path = self.path("words.tar.gz")
+        content = random_bytes(5, 5 << 20)
+        with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+            entry = tarfile.TarInfo("./big")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+            entry = tarfile.TarInfo("./")
+            entry.type, entry.mode, entry.uid, entry.gid = tarfile.DIRTYPE, 0o3755, 7, 8
+            entry.mtime = 1000
+            entry.pax_headers = root
+            tar.addfile(entry)
+        return path
+
+    def test_at_another_target_no_archive_is_sent(self):
+        data = self.put(self.archive_with_root(), "words")
+        self.assertEqual(self.check_other_targets(data), f"{5 << 20}\n3755 7:8 1000\n")
+
+    def test_at_another_target_no_source_without_digest_is_sent(self):
+        options = ["--artifact", f"words={self.archive_with_root()}"]
+        self.assertEqual(self.check_other_targets(options=options), f"{5 << 20}\n3755 7:8 1000\n")
+
+    def test_sources_that_differ_in_their_root_are_two(self):
+        self.need_this_machine("its snapshots are looked at")
+        for note in ("first", "second"):
+            path = self.archive_with_root(**{"SCHILY.xattr.user.note": note})
+            self.succeed(reader({"words": "/in"}), options=["--artifact", f"words={path}"])
+        notes = set()
+        for chain in self.committed():
+            view = self.ctr("snapshots", "view", "--mounts", "looked-at", chain)
+            self.ctr("snapshots", "remove", "looked-at", check=False)
+            for layer in re.findall("[:=\"](/[^:\"]*)", view):
+                place = os.path.join(layer, "in")
+                if os.path.isdir(place) and "user.note" in os.listxattr(place):
+                    notes.add(os.getxattr(place, "user.note"))
+        self.assertEqual(notes, {b"first", b"second"})
 
     def test_the_same_artifact_at_another_target_is_another_chain(self):
         data = self.stored()

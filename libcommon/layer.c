@@ -49,8 +49,23 @@ static int write_tar(struct wfe_layer_pass *pass, struct wfe_error *err)
     return r;
 }
 
+static struct wfe_layer_root root_of(const struct wfe_layer_plan *plan)
+{
+    uint32_t index = plan->tree.nodes[plan->base].content;
+    if (index == WFE_PLAN_NONE)
+        return WFE_LAYER_NO_ROOT;
+    const struct wfe_plan_directory *directory = &plan->directories[index];
+    return (struct wfe_layer_root){
+        .mode = directory->attributes.mode,
+        .uid = directory->attributes.uid,
+        .gid = directory->attributes.gid,
+        .mtime_s = directory->attributes.mtime_s,
+        .has_xattrs = directory->records_length > 0,
+    };
+}
+
 static int build(struct wfe_layer_source *source, const struct wfe_layer_options *options,
-    struct wfe_sink sink, uint64_t *ret_entries, struct wfe_error *err)
+    struct wfe_sink sink, struct wfe_layer_result *result, struct wfe_error *err)
 {
     WFE_LAYER_PLAN struct wfe_layer_plan plan;
     int r = wfe_layer_pass_plan(source, options, &plan, err);
@@ -61,7 +76,8 @@ static int build(struct wfe_layer_source *source, const struct wfe_layer_options
     if (r == 0)
         r = write_tar(&pass, err);
     if (r == 0)
-        *ret_entries = pass.writer.entries;
+        result->entries = pass.writer.entries;
+    result->root = root_of(&plan);
     wfe_layer_pass_done(&pass);
     return r;
 }
@@ -121,7 +137,7 @@ int wfe_layer_write_source(struct wfe_layer_source *source, const struct wfe_lay
             (struct wfe_sink){.write = meter_write, .context = &tar_meter}, &hashing, &to_tar, err);
     struct wfe_layer_result result = {.media_type = media_type(options->compression)};
     if (r == 0)
-        r = build(source, options, to_tar, &result.entries, err);
+        r = build(source, options, to_tar, &result, err);
     if (r == 0)
         r = wfe_sink_thread_finish(hashing, err);
     if (r == 0 && is_compressed)
@@ -141,25 +157,54 @@ int wfe_layer_write_source(struct wfe_layer_source *source, const struct wfe_lay
     return 0;
 }
 
-static int no_entry(
+/* A source that has its root and nothing else. */
+struct root_source {
+    struct wfe_layer_source head;
+    const struct wfe_layer_root *root;
+    bool is_at_end;
+};
+
+static int root_next(
     struct wfe_layer_source *source, struct wfe_layer_entry *ret, struct wfe_error *err)
 {
-    (void)source, (void)ret, (void)err;
+    (void)err;
+    struct root_source *alone = (struct root_source *)source;
+    if (alone->is_at_end)
+        return 0;
+    alone->is_at_end = true;
+    *ret = (struct wfe_layer_entry){
+        .kind = WFE_LAYER_DIRECTORY,
+        .name = ".",
+        .mode = alone->root->mode,
+        .uid = alone->root->uid,
+        .gid = alone->root->gid,
+        .mtime_s = alone->root->mtime_s,
+        .size_known = true,
+    };
+    return 1;
+}
+
+static int root_read_xattrs(
+    struct wfe_layer_source *source, struct wfe_layer_xattrs *xattrs, struct wfe_error *err)
+{
+    (void)source, (void)xattrs, (void)err;
     return 0;
 }
 
-static int no_rewind(struct wfe_layer_source *source, struct wfe_error *err)
+static int root_rewind(struct wfe_layer_source *source, struct wfe_error *err)
 {
-    (void)source, (void)err;
+    (void)err;
+    ((struct root_source *)source)->is_at_end = false;
     return 0;
 }
 
-int wfe_layer_write_directories(const struct wfe_layer_options *options, struct wfe_sink sink,
-    struct wfe_layer_result *ret, struct wfe_error *err)
+int wfe_layer_write_root(const struct wfe_layer_root *root, const struct wfe_layer_options *options,
+    struct wfe_sink sink, struct wfe_layer_result *ret, struct wfe_error *err)
 {
-    static const struct wfe_layer_source_ops ops = {.next = no_entry, .rewind = no_rewind};
-    struct wfe_layer_source nothing = {.ops = &ops};
-    return wfe_layer_write_source(&nothing, options, sink, ret, err);
+    static const struct wfe_layer_source_ops ops = {
+        .next = root_next, .read_xattrs = root_read_xattrs, .rewind = root_rewind};
+    struct root_source source = {.head = {.ops = &ops}, .root = root};
+    return wfe_layer_write_source(&source.head, options, sink, ret, err);
 }
 
 static int open_source(const char *path, int *ret_fd, struct stat *ret_st, struct wfe_error *err)

@@ -129,13 +129,24 @@ struct wfe_layer_options {
     void *cancel_context;
 };
 
+/* What the source says of its root ("./"), by the policy above. */
+struct wfe_layer_root {
+    uint32_t mode; /* 07777 */
+    uint32_t uid;
+    uint32_t gid;
+    int64_t mtime_s;
+    bool has_xattrs;
+};
+#define WFE_LAYER_NO_ROOT ((struct wfe_layer_root){.mode = 0755}) /* of a source that has none */
+
 struct wfe_layer_result {
-    struct wfe_digest digest;  /* of the bytes written */
-    struct wfe_digest diff_id; /* of the tar inside */
-    uint64_t size_bytes;       /* bytes written */
-    uint64_t tar_bytes;        /* bytes of the tar inside */
-    uint64_t entries;          /* tar entries, the prefix's directories included */
-    const char *media_type;    /* static */
+    struct wfe_digest digest;   /* of the bytes written */
+    struct wfe_digest diff_id;  /* of the tar inside */
+    uint64_t size_bytes;        /* bytes written */
+    uint64_t tar_bytes;         /* bytes of the tar inside */
+    uint64_t entries;           /* tar entries, the prefix's directories included */
+    const char *media_type;     /* static */
+    struct wfe_layer_root root; /* not in the layer when it has no prefix */
 };
 
 /*
@@ -162,9 +173,10 @@ int wfe_layer_write_file(const char *path, const char *name,
     const struct wfe_layer_options *options, struct wfe_sink sink, struct wfe_layer_result *ret,
     struct wfe_error *err);
 
-/* The same for nothing: the layer has the prefix's directories. Errors: WFE_ERROR_INPUT (prefix),
- * WFE_ERROR_SYSTEM, WFE_ERROR_INTERNAL, and what the sink returned. */
-int wfe_layer_write_directories(const struct wfe_layer_options *options, struct wfe_sink sink,
-    struct wfe_layer_result *ret, struct wfe_error *err);
+/* The same for a root alone: the layer has the prefix's directories, the last one with the root's
+ * attributes, without xattrs. Errors: WFE_ERROR_INPUT (prefix), WFE_ERROR_SYSTEM,
+ * WFE_ERROR_INTERNAL, and what the sink returned. */
+int wfe_layer_write_root(const struct wfe_layer_root *root, const struct wfe_layer_options *options,
+    struct wfe_sink sink, struct wfe_layer_result *ret, struct wfe_error *err);
 
 #endif

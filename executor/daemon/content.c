@@ -101,6 +101,45 @@ int wfe_content_size(const struct wfe_session *session, const struct wfe_digest 
     return 0;
 }
 
+static void pick_labelled(
+    const Content__ListContentResponse *message, const char *key, struct wfe_content_found *found)
+{
+    for (size_t i = 0; i < message->n_info && !found->value[0]; i++) {
+        const Content__Info *info = message->info[i];
+        const char *value = wfe_label_find(info->labels, info->n_labels, key);
+        if (!value || wfe_digest_parse(info->digest, &found->digest) < 0)
+            continue;
+        found->size_bytes = info->size;
+        snprintf(found->value, sizeof found->value, "%s", value);
+    }
+}
+
+int wfe_content_find(const struct wfe_session *session, const char *key,
+    struct wfe_content_found *ret, struct wfe_error *err)
+{
+    WFE_FREE char *filter = NULL;
+    if (asprintf(&filter, "labels.\"%s\"", key) < 0) {
+        filter = NULL;
+        return wfe_error_nomem(err);
+    }
+    Content__ListContentRequest request = CONTENT__LIST_CONTENT_REQUEST__INIT;
+    request.filters = &filter;
+    request.n_filters = 1;
+    struct wfe_rpc_context context = wfe_session_context(session);
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_rpc_start(session->rpc, &context, (struct wfe_rpc_method){CONTENT, "List"},
+        &request.base, &call, err);
+    ret->value[0] = '\0';
+    while (r == 0) {
+        WFE_MESSAGE ProtobufCMessage *message = NULL;
+        r = wfe_rpc_receive(call, -1, &message, err);
+        if (!message)
+            break;
+        pick_labelled((Content__ListContentResponse *)message, key, ret);
+    }
+    return r;
+}
+
 /* Leased before it is looked at again, so that the collector can't take it in between. */
 static int hold_known(const struct wfe_session *session, const struct wfe_digest *digest,
     bool *ret_known, struct wfe_error *err)

@@ -24,6 +24,16 @@ int wfe_content_read(const struct wfe_session *session, const struct wfe_digest 
 int wfe_content_size(const struct wfe_session *session, const struct wfe_digest *digest,
     int64_t *ret_size, struct wfe_error *err);
 
+struct wfe_content_found {
+    struct wfe_digest digest;
+    int64_t size_bytes;
+    char value[WFE_LABEL_MAX_BYTES + 1]; /* of the label; "" when there is no such blob */
+};
+
+/* A blob that has the label `key` (letters, digits, dots). It is not held: it may go any time. */
+int wfe_content_find(const struct wfe_session *session, const char *key,
+    struct wfe_content_found *ret, struct wfe_error *err);
+
 struct wfe_content_writer;
 
 /*

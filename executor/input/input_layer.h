@@ -3,15 +3,14 @@
 #define WFE_EXECUTOR_INPUT_LAYER_H
 
 /*
- * One input as a snapshot on top of a chain, in one of two ways.
+ * One input as a snapshot on top of a chain.
  *
- * A layer that the store has made itself obeys our policy as it is: its blob goes to the daemon
- * unchanged, is kept there as long as the image, and is unpacked below the target's directory. With
- * another target or another image it is not sent again.
+ * Its content is unpacked below the target's directory, from a blob that is kept in the daemon as
+ * long as the image (input_blob.h): with another target or another image nothing is sent again.
  *
- * Anything else is rewritten as a layer below the target, whose blob goes once it is unpacked. So
- * is the store's layer where limits are set, or with a snapshotter that keeps its files in no
- * directory.
+ * It is written as a layer below the target instead, whose blob goes once it is unpacked, where
+ * limits are set, where the target's directory has xattrs, and with a snapshotter that keeps its
+ * files in no directory.
  */
 
 #include "executor/daemon/connect.h"
@@ -38,6 +37,6 @@ struct wfe_input_layer {
 
 /* The chain with the input. Errors: those of wfe_inputs_apply(). */
 int wfe_input_layer_apply(
-    const struct wfe_input_layer *layer, struct wfe_digest *ret_chain, struct wfe_error *err);
+    const struct wfe_input_layer *input, struct wfe_digest *ret_chain, struct wfe_error *err);
 
 #endif

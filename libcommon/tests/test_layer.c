@@ -219,7 +219,7 @@ static void an_archive_without_entries_is_the_prefix(void **state)
     assert_layer(NULL, "");
 }
 
-static void nothing_is_the_prefix_too(void **state)
+static void a_root_alone_is_the_prefix_too(void **state)
 {
     (void)state;
     TAR_BUFFER(layer);
@@ -227,13 +227,14 @@ static void nothing_is_the_prefix_too(void **state)
     struct wfe_layer_options options = {.prefix = "/a/b"};
     struct wfe_layer_result result;
     struct wfe_sink sink = {.write = to_buffer, .context = &layer};
-    assert_int_equal(wfe_layer_write_directories(&options, sink, &result, NULL), 0);
+    struct wfe_layer_root root = {.mode = 02710, .uid = 3, .gid = 4, .mtime_s = 5};
+    assert_int_equal(wfe_layer_write_root(&root, &options, sink, &result, NULL), 0);
     list_layer(&layer, &listing);
     assert_string_equal(listing.data, "d 755 0:0 0 a/\n"
-                                      "d 755 0:0 0 a/b/\n");
+                                      "d 2710 3:4 5 a/b/\n");
     assert_int_equal(result.entries, 2);
     options.prefix = "/a/../b";
-    assert_int_equal(wfe_layer_write_directories(&options, sink, &result, NULL), -EINVAL);
+    assert_int_equal(wfe_layer_write_root(&root, &options, sink, &result, NULL), -EINVAL);
 }
 
 static void a_directory_comes_before_its_contents(void **state)
@@ -675,7 +676,7 @@ int main(void)
         cmocka_unit_test(the_root_entry_describes_the_prefix),
         cmocka_unit_test(the_prefix_is_judged),
         cmocka_unit_test(an_archive_without_entries_is_the_prefix),
-        cmocka_unit_test(nothing_is_the_prefix_too),
+        cmocka_unit_test(a_root_alone_is_the_prefix_too),
         cmocka_unit_test(a_directory_comes_before_its_contents),
         cmocka_unit_test(the_last_of_duplicates_wins),
         cmocka_unit_test(a_directory_twice_has_the_last_attributes),
