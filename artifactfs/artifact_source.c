@@ -77,9 +77,9 @@ static int find_plain(struct wfe_artifact *artifact, struct wfe_layer_source **r
     bool *ret_is_plain, struct wfe_error *err)
 {
     WFE_CLOSE int fd = -1;
-    bool is_copy;
+    bool is_copy = false;
     int r = open_file(artifact, false, PROBED_BYTES, &fd, &is_copy, err);
-    enum wfe_archive_form form;
+    enum wfe_archive_form form = WFE_ARCHIVE_NONE;
     if (r == 0)
         r = wfe_archive_probe_fd(fd, &form, NULL, err);
     if (r < 0)
@@ -95,8 +95,8 @@ static int find_plain(struct wfe_artifact *artifact, struct wfe_layer_source **r
 static int read_again(struct wfe_artifact *artifact, uint64_t max_spool_bytes,
     struct wfe_layer_source **ret, struct wfe_error *err)
 {
-    int fd;
-    bool is_copy;
+    int fd = -1;
+    bool is_copy = false;
     int r = open_file(artifact, true, max_spool_bytes, &fd, &is_copy, err);
     if (r < 0)
         return r;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -105,6 +106,7 @@ static enum cli_status get(
         r = wfe_store_get(store, &digest, &path, &err);
     if (r < 0)
         return cli_fail(command, &err);
+    assert(path);
     WFE_CLOSE int in = open(path, O_RDONLY | O_CLOEXEC);
     if (in < 0)
         r = wfe_error_system(&err, errno, "%s", path);

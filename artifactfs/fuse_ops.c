@@ -106,7 +106,7 @@ static void getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
     const struct wfe_fuse *fs = fuse_req_userdata(req);
     struct wfe_place place;
     struct stat st;
-    double timeout_s;
+    double timeout_s = 0;
     int r = wfe_place_of(fs, number, &place);
     if (r == 0)
         r = wfe_place_stat(fs, &place, &st, &timeout_s);

@@ -98,6 +98,7 @@ static bool reserve_tree(
     struct wfe_index_decoder *decoder, const struct node_draft *drafts, uint32_t count)
 {
     struct wfe_tree *tree = &decoder->index->tree;
+    assert(count == 0 || drafts);
     uint64_t names_bytes = 1;
     for (uint32_t i = 0; i < count; i++)
         names_bytes += drafts[i].length;

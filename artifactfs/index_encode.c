@@ -247,6 +247,7 @@ int wfe_index_encode(const struct wfe_index *index, const struct wfe_stream *str
         r = wfe_column_writer_new(sink, &writer, err);
     if (r < 0)
         return r;
+    assert(writer);
     put_head(writer, index, st, wfe_stream_length(stream));
     put_text(writer, index->texts, index->texts_length);
     put_nodes(writer, &index->tree);

@@ -77,7 +77,7 @@ static int spool(const struct view *view, struct layer *layer, struct wfe_layer_
     file.patience = patience;
     int r = wfe_layer_spool_open(
         &file, wfe_artifact_spool_directory(layer->artifact), view->views->max_spool_bytes, err);
-    struct wfe_layer_result result;
+    struct wfe_layer_result result = {.size_bytes = 0};
     if (r == 0)
         r = wfe_layer_write_source(source, options, wfe_layer_spool_sink(&file), &result, err);
     if (r < 0)

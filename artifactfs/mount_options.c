@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "artifactfs/mount_options.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -88,10 +89,11 @@ struct parser {
 static int parse_number(
     const char *option, int base, unsigned long max, unsigned *ret, struct wfe_error *err)
 {
-    const char *text = strchr(option, '=') + 1;
+    const char *text = strchr(option, '=');
+    assert(text);
     char *end;
     errno = 0;
-    unsigned long value = strtoul(text, &end, base);
+    unsigned long value = strtoul(++text, &end, base);
     if (*text < '0' || *text > '9' || *end || errno || value > max)
         return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL, "-o %s: expected %s", option,
             base == 8 ? "an octal number up to 0777" : "a number");

@@ -122,6 +122,7 @@ static int start_pass(struct wfe_stream *stream, struct wfe_error *err)
         if (r < 0)
             return r;
     }
+    assert(stream->decoder);
     stream->decoder->is_pass = true;
     stream->decoder->stop_from =
         stream->spool >= 0 ? WFE_DECODER_NEVER : wfe_checkpoints_next(&stream->checkpoints);

@@ -245,6 +245,7 @@ static int decode_up_to(struct wfe_stream *stream, struct wfe_stream_live *live,
         r = decode_piece(stream, live, keep, &piece, err);
         if (r < 0 || !keep)
             continue;
+        assert(piece);
         if (offset < piece->end) {
             *ret = piece;
             break;

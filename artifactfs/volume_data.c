@@ -13,15 +13,13 @@
 /* Collect the references below value as {name: digest}; name is the path of keys so far. */
 static int collect(const cJSON *value, const char *name, cJSON *references, struct wfe_error *err)
 {
-    const cJSON *reference =
-        cJSON_IsObject(value) ? cJSON_GetObjectItemCaseSensitive(value, REFERENCE_KEY) : NULL;
-    if (cJSON_IsString(reference)) {
+    const char *reference =
+        cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(value, REFERENCE_KEY));
+    if (cJSON_IsObject(value) && reference) {
         if (cJSON_GetObjectItemCaseSensitive(references, name))
             return wfe_error_set(
                 err, WFE_ERROR_INPUT, EEXIST, "artifact name '%s' stands in the data twice", name);
-        return cJSON_AddStringToObject(references, name, reference->valuestring)
-                   ? 0
-                   : wfe_error_nomem(err);
+        return cJSON_AddStringToObject(references, name, reference) ? 0 : wfe_error_nomem(err);
     }
     if (!cJSON_IsObject(value) && !cJSON_IsArray(value))
         return 0;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,7 +184,8 @@ static int main_pull(const struct wfe_globals *globals, const char *source)
         wfe_command_fail(&wfe_command_pull, &err);
         return wfe_stop_signal() != 0 ? 128 + wfe_stop_signal() : WFE_EXIT_FAILURE;
     }
-    printf("%s\n", pulled);
+    assert(pulled);
+    puts(pulled);
     return 0;
 }
 

@@ -95,7 +95,7 @@ static int read_self(struct owner *ret)
 
 int wfe_owner_self(char text[WFE_OWNER_TEXT_MAX])
 {
-    struct owner self;
+    struct owner self = {.pid = 0};
     int r = read_self(&self);
     if (r < 0)
         return r;
@@ -106,7 +106,7 @@ int wfe_owner_self(char text[WFE_OWNER_TEXT_MAX])
 
 enum wfe_owner_state wfe_owner_judge(const char *text)
 {
-    struct owner owner, self;
+    struct owner owner, self = {.pid = 0};
     if (sscanf(text, "%129s %64s %llu %ld %llu", owner.host, owner.boot, &owner.pid_namespace,
             &owner.pid, &owner.start_ticks) != 5)
         return WFE_OWNER_UNKNOWN;
@@ -116,7 +116,7 @@ enum wfe_owner_state wfe_owner_judge(const char *text)
         return WFE_OWNER_OTHER_BOOT;
     if (owner.pid_namespace != self.pid_namespace)
         return WFE_OWNER_UNKNOWN;
-    unsigned long long start_ticks;
+    unsigned long long start_ticks = 0;
     if (read_start_ticks(owner.pid, &start_ticks) < 0 || start_ticks != owner.start_ticks)
         return WFE_OWNER_DEAD;
     return WFE_OWNER_ALIVE;

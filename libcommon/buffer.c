@@ -46,6 +46,7 @@ int wfe_buffer_append(struct wfe_buffer *buffer, const void *data, size_t length
     int r = reserve(buffer, length);
     if (r < 0)
         return r;
+    assert(buffer->data);
     if (length > 0)
         memcpy(buffer->data + buffer->length, data, length);
     buffer->length += length;

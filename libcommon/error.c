@@ -56,7 +56,7 @@ __attribute__((format(printf, 2, 0))) static void set_message(
         trim_partial_utf8(err->message);
 }
 
-int wfe_error_set(
+int(wfe_error_set)(
     struct wfe_error *err, enum wfe_error_kind kind, int errnum, const char *format, ...)
 {
     assert(errnum > 0);
@@ -73,7 +73,7 @@ int wfe_error_set(
     return -errnum;
 }
 
-int wfe_error_system(struct wfe_error *err, int errnum, const char *format, ...)
+int(wfe_error_system)(struct wfe_error *err, int errnum, const char *format, ...)
 {
     /* A long path must not push the reason out of the message. */
     const char *reason = strerror(errnum);
@@ -88,7 +88,7 @@ int wfe_error_system(struct wfe_error *err, int errnum, const char *format, ...)
     return wfe_error_set(err, WFE_ERROR_SYSTEM, errnum, "%s: %s", what, reason);
 }
 
-int wfe_error_nomem(struct wfe_error *err)
+int(wfe_error_nomem)(struct wfe_error *err)
 {
     return wfe_error_set(err, WFE_ERROR_INTERNAL, ENOMEM, "out of memory");
 }

@@ -64,4 +64,17 @@ int wfe_error_nomem(struct wfe_error *err);
 void wfe_error_prefix(struct wfe_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+#ifdef WFE_ANALYSIS
+/* That what is returned is negative, an analyser can't see from here. */
+static inline int wfe_error_promised(int r)
+{
+    if (r >= 0)
+        __builtin_unreachable();
+    return r;
+}
+#define wfe_error_set(...) wfe_error_promised(wfe_error_set(__VA_ARGS__))
+#define wfe_error_system(...) wfe_error_promised(wfe_error_system(__VA_ARGS__))
+#define wfe_error_nomem(err) wfe_error_promised(wfe_error_nomem(err))
+#endif
+
 #endif

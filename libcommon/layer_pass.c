@@ -319,6 +319,7 @@ static int write_entry(struct wfe_layer_pass *pass, const struct wfe_layer_entry
         return 0;
     if (node->is_directory)
         return write_directories(pass, planned->node, err);
+    assert(content);
     bool is_written = content->first_path == planned->node || index < content->data_entry;
     return is_written ? 0 : write_link(pass, planned->node, err);
 }

@@ -68,6 +68,7 @@ int wfe_options_parse(const struct wfe_option *table, int argc, char **argv, boo
             return refuse(found, argv, err);
         const struct wfe_option *option =
             found >= FIRST_VALUE ? &table[found - FIRST_VALUE] : find_letter(table, found);
+        assert(option);
         int r = take(context, option->id, optarg, err);
         if (r < 0)
             return r;

@@ -142,7 +142,7 @@ static int open_regular(struct wfe_store *store, const char *name, struct stat *
 int wfe_store_read(
     struct wfe_store *store, const char *name, size_t max_bytes, char **ret, size_t *ret_length)
 {
-    struct stat st;
+    struct stat st = {.st_size = 0};
     WFE_CLOSE int fd = open_regular(store, name, &st);
     if (fd < 0)
         return fd;

@@ -149,7 +149,7 @@ static int find_abbreviation(
     struct wfe_store *store, const char *text, struct wfe_digest *ret, struct wfe_error *err)
 {
     WFE_FREE struct wfe_store_entry *entries = NULL;
-    size_t count;
+    size_t count = 0;
     int r = wfe_store_list(store, &entries, &count, err);
     if (r < 0)
         return r;

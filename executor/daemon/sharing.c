@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "executor/daemon/sharing.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,6 +44,7 @@ struct proof {
 
 static int fill(struct proof *proof, struct wfe_error *err)
 {
+    assert(proof->directory);
     if (mkdir(proof->directory, 0755) < 0)
         return wfe_error_system(err, errno, "make %s", proof->directory);
     proof->fd = open(proof->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

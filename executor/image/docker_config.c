@@ -56,7 +56,8 @@ static const cJSON *find_registry(const cJSON *object, const char *host)
 
 static bool is_filled(const cJSON *item)
 {
-    return cJSON_IsString(item) && item->valuestring[0];
+    const char *text = cJSON_GetStringValue(item);
+    return text && text[0];
 }
 
 static int copy_member(const cJSON *object, const char *name, char **ret, struct wfe_error *err)
@@ -106,13 +107,14 @@ static int read_program(const cJSON *item, char **ret, struct wfe_error *err)
 {
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
-    if (!is_filled(item))
+    const char *text = cJSON_GetStringValue(item);
+    size_t length = text ? strlen(text) : 0;
+    if (length == 0)
         return 0;
-    size_t length = strlen(item->valuestring);
-    if (length > PROGRAM_NAME_MAX || strspn(item->valuestring, allowed) < length)
-        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-            "'%.80s' is not the name of a credential helper", item->valuestring);
-    *ret = strdup(item->valuestring);
+    if (length > PROGRAM_NAME_MAX || strspn(text, allowed) < length)
+        return wfe_error_set(
+            err, WFE_ERROR_INPUT, EINVAL, "'%.80s' is not the name of a credential helper", text);
+    *ret = strdup(text);
     return *ret ? 0 : wfe_error_nomem(err);
 }
 

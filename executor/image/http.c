@@ -144,7 +144,7 @@ static void copy_value(char *to, size_t size, const char *value, size_t length)
 /* "bytes 500-999/1000" → 500; -1 when it is malformed (RFC 9110, section 14.4). */
 static int64_t range_start(const char *value, size_t length)
 {
-    char text[64];
+    char text[64] = "";
     copy_value(text, sizeof text, value, length);
     if (strncasecmp(text, "bytes ", 6) != 0 || !isdigit((unsigned char)text[6]))
         return -1;

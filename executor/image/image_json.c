@@ -154,12 +154,12 @@ static int copy_list(const cJSON *object, const char *name, char ***ret, struct 
 
 static int parse_digest(const cJSON *item, struct wfe_digest *ret, struct wfe_error *err)
 {
-    if (cJSON_IsString(item) && wfe_digest_parse(item->valuestring, ret) == 0)
+    const char *text = cJSON_GetStringValue(item);
+    if (text && wfe_digest_parse(text, ret) == 0)
         return 0;
     return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
-        "found %s%.80s%s, expected sha256: and 64 hexadecimal digits",
-        cJSON_IsString(item) ? "'" : "", cJSON_IsString(item) ? item->valuestring : "no digest",
-        cJSON_IsString(item) ? "'" : "");
+        "found %s%.80s%s, expected sha256: and 64 hexadecimal digits", text ? "'" : "",
+        text ? text : "no digest", text ? "'" : "");
 }
 
 /* OCI image spec, "Content Descriptors". */
@@ -181,11 +181,10 @@ static int parse_descriptor(const cJSON *object, struct wfe_descriptor *ret, str
         wfe_error_prefix(err, "digest");
         return r;
     }
-    const cJSON *size = member(object, "size");
-    if (!cJSON_IsNumber(size) || !(size->valuedouble >= 0) || size->valuedouble > SIZE_MAX_BYTES ||
-        size->valuedouble != (double)(int64_t)size->valuedouble)
+    double size = cJSON_GetNumberValue(member(object, "size"));
+    if (!(size >= 0) || size > SIZE_MAX_BYTES || size != (double)(int64_t)size)
         return wrong_type("size", "a whole number of bytes, not negative", err);
-    descriptor.size_bytes = (int64_t)size->valuedouble;
+    descriptor.size_bytes = (int64_t)size;
     *ret = descriptor;
     return 0;
 }
@@ -406,7 +405,7 @@ static int select_item(const cJSON *array, const struct wfe_platform *platform,
     cJSON_ArrayForEach(item, array)
     {
         struct wfe_descriptor descriptor;
-        unsigned rank;
+        unsigned rank = 0;
         int r = parse_descriptor(item, &descriptor, err);
         if (r == 0)
             r = rank_item(item, platform, &rank, &list, err);

@@ -35,24 +35,25 @@ struct endpoint_list {
     size_t count;
 };
 
-static int add(
-    struct endpoint_list *list, struct wfe_registry_endpoint **ret, struct wfe_error *err)
+/* NULL: the list is full. */
+static struct wfe_registry_endpoint *add(struct endpoint_list *list, struct wfe_error *err)
 {
-    if (list->count == WFE_REGISTRY_MAX_ENDPOINTS)
-        return wfe_error_set(err, WFE_ERROR_LIMIT, E2BIG, "more than %d hosts for one registry",
+    if (list->count == WFE_REGISTRY_MAX_ENDPOINTS) {
+        wfe_error_set(err, WFE_ERROR_LIMIT, E2BIG, "more than %d hosts for one registry",
             WFE_REGISTRY_MAX_ENDPOINTS);
-    *ret = &list->items[list->count++];
-    **ret = (struct wfe_registry_endpoint){.resolves = true, .pulls = true};
-    return 0;
+        return NULL;
+    }
+    struct wfe_registry_endpoint *endpoint = &list->items[list->count++];
+    *endpoint = (struct wfe_registry_endpoint){.resolves = true, .pulls = true};
+    return endpoint;
 }
 
 static int add_url(struct endpoint_list *list, const char *scheme, const char *authority,
     const char *host, struct wfe_error *err)
 {
-    struct wfe_registry_endpoint *endpoint = NULL;
-    int r = add(list, &endpoint, err);
-    if (r < 0)
-        return r;
+    struct wfe_registry_endpoint *endpoint = add(list, err);
+    if (!endpoint)
+        return -E2BIG;
     endpoint->host = strdup(host);
     if (asprintf(&endpoint->base, "%s://%s/v2", scheme, authority) < 0)
         endpoint->base = NULL;
@@ -215,12 +216,11 @@ static int set_url(struct wfe_registry_endpoint *endpoint, const char *url, bool
 static int add_table(struct endpoint_list *list, const char *url, const cJSON *table,
     const char *directory, struct wfe_error *err)
 {
-    struct wfe_registry_endpoint *endpoint = NULL;
-    int r = add(list, &endpoint, err);
-    if (r < 0)
-        return r;
+    struct wfe_registry_endpoint *endpoint = add(list, err);
+    if (!endpoint)
+        return -E2BIG;
     bool override_path = false;
-    r = read_flag(table, "override_path", &override_path, err);
+    int r = read_flag(table, "override_path", &override_path, err);
     if (r == 0)
         r = set_url(endpoint, url, override_path, err);
     if (r == 0)

@@ -273,7 +273,7 @@ int wfe_inputs_missing_bytes(const struct wfe_session *session,
 {
     struct wfe_digest chain = *image_chain;
     WFE_FREE struct wfe_digest *keys = NULL;
-    size_t key_count, done;
+    size_t key_count = 0, done = 0;
     int r = find_inputs(session, inputs, &keys, &key_count, &done, &chain, err);
     uint64_t total = 0;
     for (size_t i = done; r == 0 && i < inputs->count; i++) {

@@ -578,7 +578,7 @@ static int open_left_behind(const char *id, int *ret_fd, bool *ret_locked)
 {
     WFE_CLOSE int lock = -1;
     WFE_CLOSE int fd = -1;
-    bool locked;
+    bool locked = false;
     int r = wfe_network_lock(&lock, NULL);
     if (r == 0)
         r = wfe_network_step_open(id, &fd, &locked);

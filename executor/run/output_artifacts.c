@@ -213,7 +213,7 @@ static int copy_whole(struct collection *collection, struct wfe_error *err)
 static int choose_diff(struct collection *collection, const char *path, const struct wfe_diff **ret,
     struct wfe_error *err)
 {
-    bool before;
+    bool before = false;
     int r = was_there(collection, path, &before, err);
     if (r == 0)
         r = before ? copy_whole(collection, err) : compare(collection, err);

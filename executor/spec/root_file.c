@@ -157,7 +157,7 @@ static int step(const char *layers, struct walk *walk, const char *name, struct 
     int size = snprintf(path, sizeof path, "%s%s%s", walk->done, walk->done[0] ? "/" : "", name);
     if (size >= (int)sizeof path)
         return -ENAMETOOLONG;
-    struct found found;
+    struct found found = {.layer = -1};
     int r = find(layers, path, &found);
     if (r < 0)
         return r;

@@ -181,8 +181,10 @@ static void gc_leaves_a_living_put_alone(void **context)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
+        struct wfe_store *store = open_again(f);
         struct wfe_store_entry entry;
-        int r = wfe_store_put(open_again(f), fifo.text, "slow", WEEK_S, &entry, NULL);
+        int r = wfe_store_put(store, fifo.text, "slow", WEEK_S, &entry, NULL);
+        wfe_store_free(store);
         _exit(r < 0);
     }
     int fd = open(fifo.text, O_WRONLY | O_CLOEXEC);
@@ -382,7 +384,7 @@ static void put_with_little_room(
 /* In a mount namespace of its own; exit status 77: not allowed to mount. */
 static void fill_a_disk_as_child(const struct fixture *f)
 {
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0)
         _exit(77);
     struct path disk = scratch(f, "disk");
     CHILD_CHECK(mkdir(disk.text, 0755) == 0);
