@@ -47,7 +47,7 @@ static int write_layer(const struct wfe_input_layer *input, const char *prefix, 
     struct counted_sink sink = counted(input, to);
     struct wfe_layer_options options = {
         .prefix = prefix,
-        /* As fast as none where the daemon's disk is slower, and gzip would not keep up. */
+        /* No slower than none, locally too: there is less to send, to check and to store. */
         .compression = to.write ? WFE_LAYER_ZSTD : WFE_LAYER_NONE,
         .limits = *input->limits,
     };
