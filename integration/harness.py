@@ -397,6 +397,11 @@ class IntegrationTest(unittest.TestCase):
         self.collect()
         return set(self.ctr("content", "list", "--quiet").split())
 
+    def blobs_besides_inputs(self):
+        """The same without the inputs that an image keeps."""
+        kept = re.findall("gc[.]ref[.]content/wfe-[0-9a-f]+=([^,\\s]+)", self.ctr("content", "list"))
+        return self.blobs() - set(kept)
+
     def leaks_of_daemon(self):
         """What the daemon still holds for the test's namespace."""
         found = []

@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import queue
-import re
 import signal
 
 import grpc
@@ -52,11 +51,6 @@ class RpcFaults(IntegrationTest):
         return {"document": step, "data": data, "global_options": ["--address", self.proxy.path],
                 "options": ["--artifact", f"in={tree}", "--progress", "none"]}, 2 * content
 
-    def blobs(self):
-        """Without the inputs that an image keeps."""
-        kept = re.findall("gc[.]ref[.]content/wfe-[0-9a-f]+=([^,\\s]+)", self.ctr("content", "list"))
-        return super().blobs() - set(kept)
-
     @staticmethod
     def count_runs(mark):
         """How often the command ran that leaves its lines there."""
@@ -96,14 +90,14 @@ class RpcFaults(IntegrationTest):
             self.assertEqual(runs, 0, error)
 
     def answer_with_errors(self, *options):
-        usual_blobs = self.blobs()
+        usual_blobs = self.blobs_besides_inputs()
         for fault in self.faults(CODES, *options):
             with self.subTest(fault=fault):
                 self.proxy.reset(fault)
                 outcome, content, runs = self.run_whole(*options)
                 self.judge(outcome, content, runs)
                 self.assert_nothing_left()
-                self.assertEqual(self.blobs(), usual_blobs)
+                self.assertEqual(self.blobs_besides_inputs(), usual_blobs)
 
     def test_errors_with_output_through_fifos(self):
         self.answer_with_errors("--io", "fifo")
@@ -131,7 +125,7 @@ class RpcFaults(IntegrationTest):
                 self.assert_nothing_left()
 
     def test_sigkill_at_each(self):
-        usual_blobs = self.blobs()
+        usual_blobs = self.blobs_besides_inputs()
         # A gc waits for what may be under way at the daemon, so they are all at work at once.
         collecting = []
         for fault in self.faults([None]):
@@ -150,4 +144,4 @@ class RpcFaults(IntegrationTest):
         for fault, self.namespace, *_ in collecting:
             with self.subTest(fault=fault):
                 self.assert_nothing_left()
-                self.assertEqual(self.blobs(), usual_blobs)
+                self.assertEqual(self.blobs_besides_inputs(), usual_blobs)
