@@ -139,6 +139,17 @@ static int pull_leased(struct wfe_session *session, const char *lease, const cha
     return r;
 }
 
+/* No reference begins like a path. */
+static int check_source(const char *source, struct wfe_error *err)
+{
+    if (source[0] == '/' || source[0] == '.')
+        return wfe_error_set(err, WFE_ERROR_INPUT, EINVAL,
+            "'%.200s' is not an image reference; of files, say what they are: oci:DIR, "
+            "oci-archive:FILE or docker-archive:FILE",
+            source);
+    return 0;
+}
+
 /* As the policy says. */
 static int bring_in(struct wfe_session *session, const char *source, struct wfe_progress *progress,
     char **ret_name, struct wfe_error *err)
@@ -166,7 +177,7 @@ static int main_pull(const struct wfe_globals *globals, const char *source)
 {
     struct wfe_error err = WFE_ERROR_INIT;
     struct wfe_session session;
-    if (wfe_command_connect(globals, &session, &err) < 0)
+    if (check_source(source, &err) < 0 || wfe_command_connect(globals, &session, &err) < 0)
         return wfe_command_fail(&wfe_command_pull, &err);
     struct wfe_progress *progress = NULL;
     WFE_FREE char *pulled = NULL;

@@ -105,6 +105,13 @@ class Images(IntegrationTest):
                 self.assertEqual(process.returncode, 125, process.stderr)
                 self.assertIn("/no/such", process.stderr)
 
+    def test_a_path_alone_is_refused_with_the_ways_to_say_what_it_is(self):
+        for source in (self.session.image_archive, "./image.tar"):
+            process = self.executor("pull", source)
+            self.assertEqual(process.returncode, 125, process.stderr)
+            self.assertIn(f"'{source}' is not an image reference", process.stderr)
+            self.assertIn("oci-archive:FILE", process.stderr)
+
     def test_a_tag_that_is_not_there_is_named(self):
         process = self.executor("pull", f"oci:{self.session.image_dir}:absent")
         self.assertEqual(process.returncode, 125)

@@ -68,6 +68,21 @@ class NothingShared(RemoteTest):
             expected = b"0123456789abcde\n" * 6553600 + b"##wfe[output after=all]"
             self.assertTrue(file.read() == expected)
 
+    def test_volumes_are_of_the_daemons_machine_and_must_be_there(self):
+        self.succeed({"image": IMAGE, "run": "test -e /v/bin/env -a -s /f", "volumes": [
+            {"source": "/usr", "target": "/v"}, {"source": "/bin/sh", "target": "/f"}]})
+        ours = self.make_tree("tree", {"a": ""})
+        outcome = self.run_step(
+            {"image": IMAGE, "run": "true", "volumes": [
+                {"type": "tmpfs", "target": "/a"}, {"source": ours, "target": "/b"}]},
+            global_options=["--log-level", "debug"])
+        self.assertEqual(outcome.status, 125, outcome.stderr)
+        self.assertEqual(outcome.result["error"]["kind"], "input")
+        self.assertIn(f"volumes[1].source: '{ours}': it does not exist on the daemon's machine",
+                      outcome.result["error"]["message"])
+        for made in ("Containers/Create", "Snapshots/Prepare", "Tasks/Create"):
+            self.assertNotIn(made, outcome.stderr)
+
     def test_any_bytes_are_kept(self):
         raw = self.path("raw")
         data = self.succeed({"image": IMAGE, "run": "printf 'a\\377b\\000c'"}, options=["--raw", raw])

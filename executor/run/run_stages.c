@@ -10,6 +10,7 @@
 #include "executor/daemon/container.h"
 #include "executor/spec/host.h"
 #include "executor/daemon/lease.h"
+#include "executor/daemon/remote_path.h"
 #include "executor/daemon/sharing.h"
 #include "executor/network/network_files.h"
 #include "executor/image/pull.h"
@@ -161,13 +162,33 @@ static int choose_io(struct step_run *run, struct wfe_error *err)
     return 0;
 }
 
+/* Only the machine of the daemon knows what a volume's source is. */
+static int check_volumes(struct step_run *run, struct wfe_error *err)
+{
+    const struct wfe_step_config *config = &run->step->config;
+    if (run->session.local)
+        return wfe_host_check_volumes(config, err);
+    int r = 0;
+    for (size_t i = 0; i < config->volume_count && r == 0; i++) {
+        if (config->volumes[i].type != WFE_VOLUME_BIND)
+            continue;
+        r = wfe_step_run_hold_lease(run, err);
+        if (r < 0)
+            return r;
+        r = wfe_remote_path_check(&run->session, config->volumes[i].source, err);
+        if (r < 0)
+            wfe_error_prefix(err, "volumes[%zu].source", i);
+    }
+    return r;
+}
+
 /* What the daemon shares with us, and what a step wants that needs it. */
 static int check_sharing(struct step_run *run, struct wfe_error *err)
 {
     int r =
         wfe_sharing_find(&run->session, run->options->io_directory, WFE_SHARING_REMEMBERED, err);
-    if (r == 0 && run->session.local)
-        r = wfe_host_check_volumes(&run->step->config, err);
+    if (r == 0)
+        r = check_volumes(run, err);
     if (r == 0)
         r = plan_network(run, err);
     if (r == 0)
