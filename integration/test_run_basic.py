@@ -153,6 +153,11 @@ class RunBasic(IntegrationTest):
         for _ in range(2):
             self.assertEqual(self.succeed(config)["unknown.stdout"], "")
 
+    def test_the_end_of_a_step_does_not_wait_for_the_disk(self):
+        self.need_this_machine("nothing is known of its kernel")
+        data = self.succeed({"image": IMAGE, "run": "grep ' / overlay ' /proc/mounts"})
+        self.assertRegex(data["unknown.stdout"], "[,=]volatile[, ]")
+
     def test_a_document_is_read_from_stdin(self):
         text = json.dumps({"image": IMAGE, "run": "echo piped"})
         process = self.executor("run", "-", data=text.encode())

@@ -4,7 +4,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "diff.pb-c.h"
 #include "executor/daemon/lease.h"
@@ -124,6 +126,32 @@ int wfe_snapshot_remove(
     Snapshots__RemoveSnapshotRequest request = removal(session, key);
     return wfe_session_undo(
         session, (struct wfe_rpc_method){SNAPSHOTS, "Remove"}, &request.base, timeout_ms, err);
+}
+
+/* Since Linux 5.10. */
+static bool kernel_has_volatile(void)
+{
+    struct utsname name;
+    int major, minor;
+    return uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+           (major > 5 || (major == 5 && minor >= 10));
+}
+
+int wfe_snapshot_set_volatile(const struct wfe_session *session,
+    Snapshots__PrepareSnapshotResponse *prepared, struct wfe_error *err)
+{
+    Types__Mount *mount = prepared->mounts[0];
+    if (prepared->n_mounts != 1 || strcmp(mount->type, "overlay") != 0 ||
+        !wfe_snapshot_directory(prepared) || !session->local || !kernel_has_volatile())
+        return 0;
+    char **options = realloc(mount->options, (mount->n_options + 1) * sizeof *options);
+    if (!options)
+        return wfe_error_nomem(err);
+    mount->options = options;
+    if (!(options[mount->n_options] = strdup("volatile")))
+        return wfe_error_nomem(err);
+    mount->n_options++;
+    return 0;
 }
 
 int wfe_snapshot_fill(const struct wfe_session *session,

@@ -38,6 +38,16 @@ const char *wfe_snapshot_layers(const Snapshots__PrepareSnapshotResponse *prepar
  * `prepared`; NULL when its mounts are not understood. */
 const char *wfe_snapshot_directory(const Snapshots__PrepareSnapshotResponse *prepared);
 
+/*
+ * Let what is written to a prepared snapshot be lost with the machine: nothing of it is brought to
+ * the disk, neither for an fsync() in the container nor at its end, for which the kernel otherwise
+ * waits ("volatile", Documentation/filesystems/overlayfs.rst). Once mounted, it can't be mounted
+ * again. Nothing changes where the daemon's kernel is another one or too old. Errors:
+ * WFE_ERROR_INTERNAL.
+ */
+int wfe_snapshot_set_volatile(const struct wfe_session *session,
+    Snapshots__PrepareSnapshotResponse *prepared, struct wfe_error *err);
+
 /* Diff.Apply of the blob `layer` onto a prepared snapshot. Errors: WFE_ERROR_INTEGRITY (the tar's
  * digest is not diff_id), WFE_ERROR_CONTAINERD. */
 int wfe_snapshot_fill(const struct wfe_session *session,

@@ -426,8 +426,14 @@ static void ask_for_oom(struct step_run *run)
 static int run_task(struct step_run *run, struct wfe_error *err)
 {
     wfe_progress_stage(run->options->progress, "starting");
+    /* Outputs are read through a second mount. */
+    int r = run->step->config.output_count > 0
+                ? 0
+                : wfe_snapshot_set_volatile(&run->session, run->root, err);
+    if (r < 0)
+        return r;
     run->task_made = true;
-    int r = wfe_task_create(&run->session, run->id, run->root, wfe_task_io_stdout(run->io),
+    r = wfe_task_create(&run->session, run->id, run->root, wfe_task_io_stdout(run->io),
         wfe_task_io_stderr(run->io), err);
     if (r == 0)
         r = wfe_task_io_follow(run->io, err);

@@ -208,11 +208,13 @@ static int create_container(struct running *running, const struct wfe_services_o
 }
 
 static int start_task(
-    struct running *running, const Snapshots__PrepareSnapshotResponse *root, struct wfe_error *err)
+    struct running *running, Snapshots__PrepareSnapshotResponse *root, struct wfe_error *err)
 {
+    int r = wfe_snapshot_set_volatile(&running->session, root, err);
+    if (r < 0)
+        return r;
     running->task_made = true;
-    int r =
-        wfe_task_create(&running->session, running->id, root, running->stdio, running->stdio, err);
+    r = wfe_task_create(&running->session, running->id, root, running->stdio, running->stdio, err);
     if (r == 0)
         r = wfe_task_wait_start(&running->session, running->id, &running->wait, err);
     running->lease_keeper = wfe_lease_keep(&running->session, running->id);
