@@ -426,7 +426,7 @@ static void ask_for_oom(struct step_run *run)
 static int run_task(struct step_run *run, struct wfe_error *err)
 {
     wfe_progress_stage(run->options->progress, "starting");
-    /* Outputs are read through a second mount. */
+    /* Outputs are read through a second mount, which not every daemon makes a read-only one. */
     int r = run->step->config.output_count > 0
                 ? 0
                 : wfe_snapshot_set_volatile(&run->session, run->root, err);
