@@ -10,7 +10,7 @@ from faulty_way import FaultyWay
 
 # What is asked while the connection is made. A forward that is not there then is not waited for.
 QUESTIONS = 3
-# Each of so many requests is cut at; all of them are in `scripts/test faults`.
+# Each of so many requests is cut at; all of them are in `scripts/test --faults`.
 EVERY = int(os.environ.get("WFE_TEST_CUT_EVERY", "15"))
 
 

@@ -13,7 +13,7 @@ from status_proxy import Fault, StatusProxy
 MIB = 1 << 20
 PEAK_MIB = 64
 HANGS_AFTER_S = 120
-# Each of so many lies is tried; all of them are in `scripts/test faults`.
+# Each of so many lies is tried; all of them are in `scripts/test --faults`.
 EVERY = int(os.environ.get("WFE_TEST_FAULT_EVERY", "23"))
 
 

@@ -14,7 +14,7 @@ import grpc
 from harness import IMAGE, IntegrationTest
 from status_proxy import Fault, StatusProxy
 
-# Each of so many faults is tried; all of them are in `scripts/test faults`.
+# Each of so many faults is tried; all of them are in `scripts/test --faults`.
 EVERY = int(os.environ.get("WFE_TEST_FAULT_EVERY", "17"))
 
 CODES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
