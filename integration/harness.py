@@ -385,6 +385,10 @@ class IntegrationTest(unittest.TestCase):
             self.write(os.path.join(name, relative), content)
         return self.path(name)
 
+    def assert_peak(self, peak_mib, bound_mib):
+        """A program's memory is bounded; what a sanitizer takes comes on top."""
+        self.assertLess(peak_mib, bound_mib * (2 if "ASAN_OPTIONS" in os.environ else 1))
+
     # Leaks
 
     def collect(self):

@@ -96,7 +96,7 @@ class HostileDaemon(IntegrationTest):
                 self.assertIn(status, (0, 124, 125), said)
                 if status == 125:
                     self.assertIn("wfe-containerd: ", said)
-                self.assertLess(peak_mib, PEAK_MIB)
+                self.assert_peak(peak_mib, PEAK_MIB)
 
     def test_output_through_fifos(self):
         self.lie("--io", "fifo")

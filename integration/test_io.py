@@ -105,4 +105,4 @@ class Io(IntegrationTest):
                         peak = max(peak, int(line.split()[1]))
         process.communicate(timeout=60 * self.patience())
         self.assertEqual(process.returncode, 0)
-        self.assertLess(peak, 64 * 1024, "kilobytes")
+        self.assert_peak(peak / 1024, 64)
