@@ -43,7 +43,7 @@ def repository_file(*parts):
 
 
 def find_build_dir():
-    candidates = [repository_file(name) for name in ("build-gcc", "build-clang", "build")]
+    candidates = [repository_file(name) for name in ("build-gcc", "build")]
     if "WFE_BUILD_DIR" in os.environ:
         candidates = [os.path.abspath(os.environ["WFE_BUILD_DIR"])]
     for path in candidates:

@@ -30,8 +30,11 @@ void bytes_done(struct bytes *bytes)
 
 static unsigned char *grow(struct bytes *to, size_t length)
 {
-    to->data = realloc(to->data, to->length + length + 1);
-    must(to->data != NULL);
+    if (to->capacity - to->length < length || !to->data) {
+        to->capacity = 2 * (to->length + length) + 1;
+        to->data = realloc(to->data, to->capacity);
+        must(to->data != NULL);
+    }
     to->length += length;
     return to->data + to->length - length;
 }

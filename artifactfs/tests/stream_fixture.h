@@ -13,6 +13,7 @@
 struct bytes {
     unsigned char *data;
     size_t length;
+    size_t capacity;
 };
 
 void bytes_done(struct bytes *bytes);

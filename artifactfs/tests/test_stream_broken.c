@@ -74,7 +74,7 @@ static void a_cut_file_is_good_as_far_as_it_goes(void **context)
                      : packings[i].filter == WFE_STREAM_OTHER ? packed.length / 3 * 2
                                                               : 10;
         for (; cut < packed.length; cut += cut < 64 ? 1 : 1 + packed.length / 41) {
-            struct bytes head = {packed.data, cut};
+            struct bytes head = {.data = packed.data, .length = cut};
             BYTES struct bytes passed = {0};
             enum wfe_error_kind kind = pass_and_read_back(&head, &passed);
             /* Where a member, frame or stream ends, what is left is whole. */
