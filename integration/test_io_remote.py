@@ -70,7 +70,7 @@ class NothingShared(RemoteTest):
 
     def test_volumes_are_of_the_daemons_machine_and_must_be_there(self):
         self.succeed({"image": IMAGE, "run": "test -e /v/bin/env -a -s /f", "volumes": [
-            {"source": "/usr", "target": "/v"}, {"source": "/bin/sh", "target": "/f"}]})
+            {"source": "/usr", "target": "/v"}, {"source": "/bin/cat", "target": "/f"}]})
         ours = self.make_tree("tree", {"a": ""})
         outcome = self.run_step(
             {"image": IMAGE, "run": "true", "volumes": [
