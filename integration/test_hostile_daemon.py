@@ -23,6 +23,13 @@ def nothing(replies):
         yield b""
 
 
+def silence(replies):
+    """A good end, without a message."""
+    for _ in replies:
+        pass
+    yield from ()
+
+
 def noise(replies):
     for _ in replies:
         yield os.urandom(64)
@@ -41,7 +48,7 @@ def endless(replies):
             yield reply
 
 
-LIES = (nothing, noise, huge)
+LIES = (nothing, silence, noise, huge)
 # An answer of one message has no end to be missed.
 STREAMS = ("Containers/ListStream", "Content/List", "Content/Read", "Content/Write",
            "Events/Subscribe", "Snapshots/List")

@@ -444,6 +444,12 @@ static grpc_op receive_op(struct wfe_rpc_call *call)
     return (grpc_op){.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->received};
 }
 
+static int no_reply(const struct wfe_rpc_call *call, struct wfe_error *err)
+{
+    return wfe_error_set(
+        err, WFE_ERROR_CONTAINERD, EPROTO, "%s: success without a reply", call->name);
+}
+
 int wfe_rpc_unary(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
     struct wfe_rpc_method method, const ProtobufCMessage *request, ProtobufCMessage **ret_reply,
     struct wfe_error *err)
@@ -470,10 +476,7 @@ int wfe_rpc_unary(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
         return status_error(call, err);
     if (!ret_reply)
         return 0;
-    if (!call->received)
-        return wfe_error_set(
-            err, WFE_ERROR_CONTAINERD, EPROTO, "%s: success without a reply", call->name);
-    return unpack(call, call->received, ret_reply, err);
+    return call->received ? unpack(call, call->received, ret_reply, err) : no_reply(call, err);
 }
 
 int wfe_rpc_start(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
@@ -563,6 +566,13 @@ int wfe_rpc_receive(struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage
         return status_error(call, err);
     *ret_message = NULL;
     return 0;
+}
+
+int wfe_rpc_receive_reply(
+    struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage **ret_reply, struct wfe_error *err)
+{
+    int r = wfe_rpc_receive(call, wait_ms, ret_reply, err);
+    return r == 0 && !*ret_reply ? no_reply(call, err) : r;
 }
 
 void wfe_rpc_call_cancel(struct wfe_rpc_call *call)

@@ -127,6 +127,10 @@ int wfe_rpc_close_send(struct wfe_rpc_call *call, struct wfe_error *err);
  */
 int wfe_rpc_receive(struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage **ret_message,
     struct wfe_error *err);
+/* The only reply of a call that was started with a request, as wfe_rpc_unary() returns it. Its end
+ * without one is WFE_ERROR_CONTAINERD (EPROTO); for wait_ms see wfe_rpc_receive(). */
+int wfe_rpc_receive_reply(struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage **ret_reply,
+    struct wfe_error *err);
 
 /* Ends the call from any thread: whoever waits gets WFE_ERROR_CANCELLED. */
 void wfe_rpc_call_cancel(struct wfe_rpc_call *call);

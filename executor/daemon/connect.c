@@ -116,7 +116,7 @@ static int ask_daemon(struct wfe_session *session, struct wfe_error *err)
 static void take_uuid(struct wfe_session *session)
 {
     WFE_MESSAGE ProtobufCMessage *server = NULL;
-    if (wfe_rpc_receive(session->server_call, -1, &server, NULL) < 0 || !server)
+    if (wfe_rpc_receive_reply(session->server_call, -1, &server, NULL) < 0)
         return;
     const char *uuid = ((Introspection__ServerResponse *)server)->uuid;
     if (strlen(uuid) < sizeof session->uuid && !strpbrk(uuid, " \n"))
@@ -126,7 +126,7 @@ static void take_uuid(struct wfe_session *session)
 static int take_answers(struct wfe_session *session, struct wfe_error *err)
 {
     WFE_MESSAGE ProtobufCMessage *version = NULL;
-    int r = wfe_rpc_receive(session->version_call, -1, &version, err);
+    int r = wfe_rpc_receive_reply(session->version_call, -1, &version, err);
     if (r == -ENOSYS)
         wfe_error_prefix(err,
             "what answers at %s has not got containerd's API (containerd's own tcp_address has "
@@ -137,7 +137,7 @@ static int take_answers(struct wfe_session *session, struct wfe_error *err)
     snprintf(session->version, sizeof session->version, "%s",
         ((Version__VersionResponse *)version)->version);
     WFE_MESSAGE ProtobufCMessage *plugins = NULL;
-    r = wfe_rpc_receive(session->plugins_call, -1, &plugins, err);
+    r = wfe_rpc_receive_reply(session->plugins_call, -1, &plugins, err);
     if (r < 0)
         return r;
     const Introspection__PluginsResponse *reply = (Introspection__PluginsResponse *)plugins;
@@ -295,7 +295,7 @@ int wfe_session_undo_finish(struct wfe_rpc_call *call, struct wfe_error *err)
         return 0;
     struct wfe_error failure = WFE_ERROR_INIT;
     WFE_MESSAGE ProtobufCMessage *reply = NULL;
-    int r = wfe_rpc_receive(call, -1, &reply, &failure);
+    int r = wfe_rpc_receive_reply(call, -1, &reply, &failure);
     if (r == -ENOENT)
         return 0;
     if (r < 0 && err)

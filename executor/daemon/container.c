@@ -62,7 +62,7 @@ int wfe_container_create_start(const struct wfe_session *session,
 int wfe_container_create_finish(struct wfe_rpc_call *call, struct wfe_error *err)
 {
     WFE_MESSAGE ProtobufCMessage *reply = NULL;
-    return wfe_rpc_receive(call, -1, &reply, err);
+    return wfe_rpc_receive_reply(call, -1, &reply, err);
 }
 
 int wfe_container_label(const struct wfe_session *session, const char *id, const char *key,

@@ -78,7 +78,7 @@ int wfe_lease_create_finish(struct wfe_rpc_call *call, struct wfe_error *err)
 {
     struct wfe_error failure = WFE_ERROR_INIT;
     WFE_MESSAGE ProtobufCMessage *reply = NULL;
-    int r = wfe_rpc_receive(call, -1, &reply, &failure);
+    int r = wfe_rpc_receive_reply(call, -1, &reply, &failure);
     if (r == -EEXIST)
         return 0;
     if (r < 0 && err) {

@@ -113,11 +113,9 @@ int wfe_task_wait_finish(
     struct wfe_rpc_call *wait, int64_t wait_ms, uint32_t *ret_status, struct wfe_error *err)
 {
     WFE_MESSAGE ProtobufCMessage *message = NULL;
-    int r = wfe_rpc_receive(wait, wait_ms, &message, err);
+    int r = wfe_rpc_receive_reply(wait, wait_ms, &message, err);
     if (r < 0)
         return r;
-    if (!message)
-        return wfe_error_set(err, WFE_ERROR_CONTAINERD, EIO, "Tasks/Wait ended without an answer");
     const Tasks__WaitResponse *reply = (const Tasks__WaitResponse *)message;
     /* A status of 0 is not sent, so a reply without anything would be success. */
     if (!reply->exited_at)
@@ -301,7 +299,7 @@ static int nudge(const struct wfe_session *session, const char *id,
     for (int i = 0; i < 2; i++) {
         WFE_MESSAGE ProtobufCMessage *reply = NULL;
         struct wfe_error failure = WFE_ERROR_INIT;
-        if (calls[i] && wfe_rpc_receive(calls[i], 0, &reply, &failure) == -ETIMEDOUT &&
+        if (calls[i] && wfe_rpc_receive_reply(calls[i], 0, &reply, &failure) == -ETIMEDOUT &&
             failure.kind == WFE_ERROR_NONE)
             return wfe_error_set(err, WFE_ERROR_CONTAINERD, EAGAIN,
                 "the daemon has not answered for %d s", NUDGE_MS / 1000);

@@ -11,10 +11,10 @@
 #include "images.pb-c.h"
 #include "libcommon/cleanup.h"
 
-static int find_image(const struct wfe_session *session, const char *reference,
-    Images__GetImageResponse **ret, struct wfe_error *err)
+static int find_record(const struct wfe_session *session, const char *reference,
+    struct wfe_rpc_call *call, Images__GetImageResponse **ret, struct wfe_error *err)
 {
-    int r = wfe_image_get_record(session, reference, ret, err);
+    int r = wfe_image_get_record_finish(reference, call, ret, err);
     if (r == 0 && !*ret) {
         WFE_FREE char *full_name = NULL;
         r = wfe_image_normalize(reference, &full_name, err);
@@ -141,11 +141,17 @@ static int read_image(const struct wfe_session *session, const Images__Image *re
     return read_config(session, &image->manifest.config.digest, &image->config, err);
 }
 
-int wfe_image_find(const struct wfe_session *session, const char *reference, struct wfe_image *ret,
-    struct wfe_error *err)
+int wfe_image_find_start(const struct wfe_session *session, const char *reference,
+    struct wfe_rpc_call **ret_call, struct wfe_error *err)
+{
+    return wfe_image_get_record_start(session, reference, ret_call, err);
+}
+
+int wfe_image_find_finish(const struct wfe_session *session, const char *reference,
+    struct wfe_rpc_call *call, struct wfe_image *ret, struct wfe_error *err)
 {
     WFE_MESSAGE Images__GetImageResponse *reply = NULL;
-    int r = find_image(session, reference, &reply, err);
+    int r = find_record(session, reference, call, &reply, err);
     if (r < 0)
         return r;
     if (!reply->image)
@@ -162,4 +168,12 @@ int wfe_image_find(const struct wfe_session *session, const char *reference, str
     }
     *ret = image;
     return 0;
+}
+
+int wfe_image_find(const struct wfe_session *session, const char *reference, struct wfe_image *ret,
+    struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_image_find_start(session, reference, &call, err);
+    return r < 0 ? r : wfe_image_find_finish(session, reference, call, ret, err);
 }

@@ -100,6 +100,12 @@ int wfe_image_split(const char *reference, struct wfe_reference *ret, struct wfe
  */
 int wfe_image_find(const struct wfe_session *session, const char *reference, struct wfe_image *ret,
     struct wfe_error *err);
+/* The same in two halves: the store is asked as soon as wfe_connect_start() has returned. The call
+ * stays the caller's. */
+int wfe_image_find_start(const struct wfe_session *session, const char *reference,
+    struct wfe_rpc_call **ret_call, struct wfe_error *err);
+int wfe_image_find_finish(const struct wfe_session *session, const char *reference,
+    struct wfe_rpc_call *call, struct wfe_image *ret, struct wfe_error *err);
 
 /* Waits until the layer at an index is in the content store. Returns 0, or -errno with err set. */
 typedef int wfe_image_awaiter(void *context, size_t index, struct wfe_error *err);

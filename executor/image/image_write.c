@@ -114,17 +114,25 @@ int wfe_image_record(const struct wfe_session *session, const char *name,
         (struct wfe_rpc_method){&images__images__descriptor, "Update"}, &update.base, NULL, err);
 }
 
-int wfe_image_get_record(const struct wfe_session *session, const char *name,
-    Images__GetImageResponse **ret, struct wfe_error *err)
+int wfe_image_get_record_start(const struct wfe_session *session, const char *name,
+    struct wfe_rpc_call **ret_call, struct wfe_error *err)
 {
     Images__GetImageRequest request = IMAGES__GET_IMAGE_REQUEST__INIT;
     request.name = (char *)name;
     struct wfe_rpc_context context = wfe_session_context(session);
+    int r = wfe_rpc_start(session->rpc, &context,
+        (struct wfe_rpc_method){&images__images__descriptor, "Get"}, &request.base, ret_call, err);
+    if (r < 0)
+        wfe_error_prefix(err, "image '%s'", name);
+    return r;
+}
+
+int wfe_image_get_record_finish(const char *name, struct wfe_rpc_call *call,
+    Images__GetImageResponse **ret, struct wfe_error *err)
+{
     struct wfe_error failure = WFE_ERROR_INIT;
     ProtobufCMessage *reply = NULL;
-    int r = wfe_rpc_unary(session->rpc, &context,
-        (struct wfe_rpc_method){&images__images__descriptor, "Get"}, &request.base, &reply,
-        &failure);
+    int r = wfe_rpc_receive_reply(call, -1, &reply, &failure);
     if (r < 0 && r != -ENOENT) {
         wfe_error_prefix(&failure, "image '%s'", name);
         if (err)
@@ -133,6 +141,14 @@ int wfe_image_get_record(const struct wfe_session *session, const char *name,
     }
     *ret = (Images__GetImageResponse *)reply;
     return 0;
+}
+
+int wfe_image_get_record(const struct wfe_session *session, const char *name,
+    Images__GetImageResponse **ret, struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    int r = wfe_image_get_record_start(session, name, &call, err);
+    return r < 0 ? r : wfe_image_get_record_finish(name, call, ret, err);
 }
 
 int wfe_image_forget(const struct wfe_session *session, const char *name, struct wfe_error *err)

@@ -37,6 +37,11 @@ int wfe_image_record(const struct wfe_session *session, const char *name,
 /* The record of exactly that name, which the caller frees; NULL when there is none. */
 int wfe_image_get_record(const struct wfe_session *session, const char *name,
     Images__GetImageResponse **ret, struct wfe_error *err);
+/* The same in two halves; the call stays the caller's. */
+int wfe_image_get_record_start(const struct wfe_session *session, const char *name,
+    struct wfe_rpc_call **ret_call, struct wfe_error *err);
+int wfe_image_get_record_finish(const char *name, struct wfe_rpc_call *call,
+    Images__GetImageResponse **ret, struct wfe_error *err);
 
 /* Delete the record; one that is gone already is success. Never cancelled by the session's token.
  */

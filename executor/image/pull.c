@@ -360,7 +360,9 @@ int wfe_pull_by_policy(struct wfe_session *session, const struct wfe_step_config
     int r = -ENOENT;
     if (config->pull != WFE_PULL_ALWAYS) {
         wfe_progress_stage(options->progress, "image %s", config->image);
-        r = wfe_image_find(session, config->image, ret, &failure);
+        r = options->found
+                ? wfe_image_find_finish(session, config->image, options->found, ret, &failure)
+                : wfe_image_find(session, config->image, ret, &failure);
     }
     bool is_due = r == -ENOENT && config->pull != WFE_PULL_NEVER;
     if (r < 0 && !is_due) {

@@ -23,6 +23,8 @@ struct wfe_pull_options {
     unsigned max_downloads; /* layers at once; 0: WFE_PULL_DEFAULT_DOWNLOADS */
     const char *name;       /* of the record; NULL: the reference's, normalized */
     struct wfe_progress *progress;
+    /* For wfe_pull_by_policy(): wfe_image_find_start() of the image; NULL: not asked yet. */
+    struct wfe_rpc_call *found;
 };
 
 /*

@@ -25,6 +25,7 @@ struct step_run {
     char id[WFE_UNIQUE_NAME_MAX]; /* of the container, its snapshot and its lease */
     struct wfe_session session;
     struct wfe_rpc_call *lease_call; /* in flight while the image is looked up */
+    struct wfe_rpc_call *image_call; /* in flight while the connection is made; NULL: not asked */
     bool connected, lease_made, snapshot_made, container_made, task_made;
     bool start_asked; /* its command may have run */
     struct wfe_inputs inputs;

@@ -111,6 +111,9 @@ static int connect_daemon(struct step_run *run, struct wfe_error *err)
     if (r < 0)
         return r;
     run->connected = true;
+    /* What can't be asked now is asked when it is needed. */
+    if (run->step->config.pull != WFE_PULL_ALWAYS)
+        wfe_image_find_start(&run->session, run->step->config.image, &run->image_call, NULL);
     run->lease_made = true;
     r = wfe_lease_create_start(&run->session, run->id, &run->lease_call, err);
     if (r == 0)
@@ -215,6 +218,7 @@ static int find_image(struct step_run *run, struct wfe_error *err)
         .registry.hosts_directory = run->options->hosts_directory,
         .max_downloads = run->options->max_downloads,
         .progress = run->options->progress,
+        .found = run->image_call,
     };
     return wfe_pull_by_policy(&run->session, &run->step->config, &options, wfe_step_run_hold_lease,
         run, &run->image, &run->image_chain, err);

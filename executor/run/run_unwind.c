@@ -105,6 +105,7 @@ void wfe_step_run_release(struct step_run *run)
     cJSON_Delete(run->spec);
     cJSON_Delete(run->artifacts);
     wfe_user_done(&run->user);
+    wfe_rpc_call_free(run->image_call);
     wfe_image_done(&run->image);
     wfe_inputs_done(&run->inputs);
     if (run->connected)

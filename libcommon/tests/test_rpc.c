@@ -245,6 +245,20 @@ static void success_without_a_reply_is_an_error(void **state)
     assert_null(reply);
 }
 
+static void a_started_call_that_ends_without_a_reply_is_an_error(void **state)
+{
+    (void)state;
+    Namespaces__GetNamespaceRequest request = NAMESPACES__GET_NAMESPACE_REQUEST__INIT;
+    request.name = (char *)"nothing";
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    assert_int_equal(wfe_rpc_start(rpc, NULL, GET, &request.base, &call, NULL), 0);
+    ProtobufCMessage *reply = NULL;
+    struct wfe_error err = WFE_ERROR_INIT;
+    assert_int_equal(wfe_rpc_receive_reply(call, -1, &reply, &err), -EPROTO);
+    assert_null(reply);
+    assert_string_equal(err.message, "Namespaces/Get: success without a reply");
+}
+
 static void a_reply_above_the_limit_is_a_limit_error(void **state)
 {
     (void)state;
@@ -679,6 +693,7 @@ int main(void)
         TEST(a_method_that_the_daemon_lacks_is_enosys),
         TEST(a_reply_that_is_no_message_is_refused),
         TEST(success_without_a_reply_is_an_error),
+        TEST(a_started_call_that_ends_without_a_reply_is_an_error),
         TEST(a_reply_above_the_limit_is_a_limit_error),
         TEST(a_request_above_the_limit_is_not_sent),
         TEST(a_deadline_ends_a_call),
