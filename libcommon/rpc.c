@@ -571,8 +571,17 @@ int wfe_rpc_receive(struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage
 int wfe_rpc_receive_reply(
     struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage **ret_reply, struct wfe_error *err)
 {
-    int r = wfe_rpc_receive(call, wait_ms, ret_reply, err);
-    return r == 0 && !*ret_reply ? no_reply(call, err) : r;
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    int r = wfe_rpc_receive(call, wait_ms, &reply, err);
+    if (r < 0)
+        return r;
+    if (!reply)
+        return no_reply(call, err);
+    /* The status comes with the reply. */
+    if (await_status(call, deadline_after(ENDED_STATUS_WAIT_MS)) && call->status != GRPC_STATUS_OK)
+        return status_error(call, err);
+    *ret_reply = wfe_steal(&reply);
+    return 0;
 }
 
 void wfe_rpc_call_cancel(struct wfe_rpc_call *call)
