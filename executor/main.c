@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <locale.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "executor/commands.h"
 #include "executor/image/pull.h"
 #include "executor/run/run.h"
 #include "executor/service/service_log.h"
+#include "libcommon/file.h"
 #include "libcommon/log.h"
 #include "libcommon/units.h"
 
@@ -57,6 +60,9 @@ struct parsed {
     bool json;
     bool help, version;
 };
+
+/* As of docker's command line. */
+#define SIGNALS_MAX 3
 
 static _Atomic int stop_signal;
 static sigset_t stop_signals;
@@ -172,16 +178,30 @@ bool wfe_hangup_is_ignored(void)
     return sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
+/* What must not be broken off is awaited, and a daemon that hangs may never answer. */
+static void leave_at_once(int signal_number)
+{
+    static const char words[] =
+        "wfe-containerd: ended by a third signal; what it leaves in the daemon goes with the next "
+        "run, or `wfe-containerd gc`\n";
+    struct pollfd output = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&output, 1, 0) == 1)
+        wfe_write_all(STDERR_FILENO, words, sizeof words - 1);
+    _exit(128 + signal_number);
+}
+
 /* Signals are taken by a thread of their own, so that they may lock and allocate. */
 static void *take_signals(void *context)
 {
     struct wfe_cancel *cancel = context;
-    for (;;) {
+    for (int count = 1;; count++) {
         int signal_number;
         if (sigwait(&stop_signals, &signal_number) != 0)
             continue;
         int none = 0;
         atomic_compare_exchange_strong(&stop_signal, &none, signal_number);
+        if (count == SIGNALS_MAX)
+            leave_at_once(signal_number);
         wfe_cancel_trigger(cancel);
     }
     return NULL;

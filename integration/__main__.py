@@ -21,7 +21,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PYTHON = "/usr/bin/python3"
 
 # These take longest, so they go first.
-SLOW = ("test_pull", "test_transfer", "test_layers", "test_run_basic", "test_inputs")
+SLOW = ("test_reclaim", "test_forward_faults", "test_network", "test_signals", "test_pull",
+        "test_transfer", "test_io_remote", "test_rpc_faults", "test_pull_faults",
+        "test_service_networks", "test_layers", "test_ends")
 
 RUNNING = set()
 WAITING = []  # futures of files

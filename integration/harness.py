@@ -184,6 +184,8 @@ class IntegrationTest(unittest.TestCase):
     maxDiff = 4000
     # False: the class's tests get no image, and only this machine is searched for leaks.
     uses_daemon = True
+    # False: the namespace has no image at first.
+    has_image = True
     io_dir = None
 
     @classmethod
@@ -213,11 +215,12 @@ class IntegrationTest(unittest.TestCase):
         self.addCleanup(self.assert_nothing_left)
 
     def enter_new_namespace(self):
-        """What the test does from here on is in one that has the image and nothing else."""
+        """What the test does from here on is in one that has the image, if it is to, and nothing else."""
         self.namespace = self.session.new_namespace()
         if self.uses_daemon:
             self.addCleanup(self._remove_namespace, self.namespace)
-            self.ctr("images", "import", self.session.image_archive)
+            if self.has_image:
+                self.ctr("images", "import", self.session.image_archive)
 
     def _limit_time(self):
         """A test that hangs fails, so that its cleanups run."""

@@ -12,9 +12,10 @@ import signal
 import socket
 import subprocess
 import tarfile
-import threading
 import time
 import urllib.parse
+
+from registry_proxy import serve
 
 
 def free_port():
@@ -222,7 +223,7 @@ class TokenServer:
         self.auth = {"token": {"realm": self.url, "service": "test-registry",
                                "issuer": "test-issuer",
                                "rootcertbundle": os.path.join(folder, "ca.crt")}}
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        serve(self.server)
 
     def answer(self, handler):
         query = urllib.parse.urlsplit(handler.path).query

@@ -6,6 +6,15 @@ import http.server
 import threading
 
 
+# How long an end waits for its server to see that it is to stop.
+POLL_S = 0.02
+
+
+def serve(server):
+    """In a thread, until its shutdown()."""
+    threading.Thread(target=server.serve_forever, args=(POLL_S,), daemon=True).start()
+
+
 class Proxy:
     """Serves on a loopback port until close(). `requests` are (method, path, headers) in their
     order. `fault` is called with each request's handler; when it returns true it has answered."""
@@ -50,7 +59,7 @@ class Proxy:
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.host = f"127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        serve(self.server)
 
     def fetch(self, handler):
         """What the target answers to a request: (status, headers, body)."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`.wfe/layers` of a mount: the layers that `wfe-artifactfs layer` writes, without writing them."""
 
+import bz2
 import concurrent.futures
 import errno
 import hashlib
@@ -172,13 +173,21 @@ class MountedLayers(MountTest):
         self.assertEqual(raised.exception.errno, errno.EIO)
         self.assertIn("more than the 1048576 bytes", self.end_mount(process))
 
+    def slow_archive(self, name):
+        """One that takes a second or two to scan: of a short file and one that packs badly."""
+        noise = random.Random(1).randbytes(4 << 20)
+        repeats = 8
+        early, middle = tarfile.TarInfo("early"), tarfile.TarInfo("middle")
+        early.size, middle.size = len(b"first"), repeats * len(noise)
+        head = early.tobuf() + b"first".ljust(512, b"\0") + middle.tobuf()
+        with open(self.path(name), "wb") as file:
+            file.write(bz2.compress(head))
+            file.write(bz2.compress(noise) * repeats)
+            file.write(bz2.compress(bytes(1024)))
+        return self.path(name)
+
     def test_a_layer_waits_for_the_scan_and_can_be_interrupted(self):
-        tree = self.make_tree("tree", {"early": "first"})
-        with open(os.path.join(tree, "middle"), "wb") as file:
-            file.truncate(200 << 20)
-        archive = self.path("a.tar.bz2")
-        subprocess.run(f"tar -cf - -C '{tree}' early middle | bzip2 -1 > '{archive}'",
-                       shell=True, check=True)
+        archive = self.slow_archive("a.tar.bz2")
         self.mount(archive)
         waiting = subprocess.Popen(["stat", self.layer_path("a.tar")], stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)

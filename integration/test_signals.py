@@ -9,6 +9,7 @@ import threading
 import time
 
 from harness import IMAGE, IntegrationTest
+from status_proxy import Fault, StatusProxy
 
 SLEEPER = {"name": "sleeper", "type": "containerd", "config": {
     "image": IMAGE, "grace": "500ms", "run": "echo up; sleep 60"}}
@@ -62,6 +63,33 @@ class Signals(IntegrationTest):
         _, stderr = process.communicate(timeout=30 * self.patience())
         self.assertLess(time.monotonic() - started, 20 * self.patience())
         self.assertEqual(process.returncode, 143, stderr)
+
+    def test_a_third_signal_ends_it_though_the_daemon_hangs(self):
+        self.need_this_machine("the proxy is between it and a daemon's socket")
+        asked, answered = threading.Event(), threading.Event()
+
+        def hang():
+            asked.set()
+            answered.wait(60)
+
+        proxy = StatusProxy(self.path("proxy.sock"), self.session.ctr_address())
+        self.addCleanup(proxy.close)
+        self.addCleanup(answered.set)
+        proxy.reset(Fault("Containers/Create", 1, "before", hang))
+        process = self.start_step(SLEEPER, global_options=["--address", proxy.path])
+        self.assertTrue(asked.wait(20))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=20)
+        self.assertEqual((process.returncode, stdout), (143, b""))
+        self.assertIn(b"ended by a third signal", stderr)
+        answered.set()
+        proxy.await_idle(20)
+        self.assertEqual(self.executor("gc").returncode, 0)
+        self.assert_nothing_left()
 
     def test_a_signal_at_any_moment_leaves_nothing(self):
         for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
