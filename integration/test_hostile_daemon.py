@@ -30,6 +30,17 @@ def silence(replies):
     yield from ()
 
 
+def half(replies):
+    for reply in replies:
+        yield reply[:len(reply) // 2]
+
+
+def twice(replies):
+    for reply in replies:
+        yield reply
+        yield reply
+
+
 def noise(replies):
     for _ in replies:
         yield os.urandom(64)
@@ -48,7 +59,7 @@ def endless(replies):
             yield reply
 
 
-LIES = (nothing, silence, noise, huge)
+LIES = (nothing, silence, half, twice, noise, huge)
 # An answer of one message has no end to be missed.
 STREAMS = ("Containers/ListStream", "Content/List", "Content/Read", "Content/Write",
            "Events/Subscribe", "Snapshots/List")

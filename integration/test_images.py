@@ -54,8 +54,7 @@ class Images(IntegrationTest):
                 self.assertIn("complete", listed)
                 data = self.succeed({"image": expected, "run": "echo from $0"})
                 self.assertEqual(data["unknown.exit_code"], 0)
-                said = self.ctr("run", "--rm", expected, "by-ctr", "echo", "hi")
-                self.assertEqual(said, "hi\n")
+                self.ctr("run", "--rm", expected, "by-ctr", "true")
 
     def test_an_image_can_be_given_a_name(self):
         process = self.executor("pull", "--name", "example.org/renamed:7",

@@ -444,41 +444,6 @@ static grpc_op receive_op(struct wfe_rpc_call *call)
     return (grpc_op){.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->received};
 }
 
-static int no_reply(const struct wfe_rpc_call *call, struct wfe_error *err)
-{
-    return wfe_error_set(
-        err, WFE_ERROR_CONTAINERD, EPROTO, "%s: success without a reply", call->name);
-}
-
-int wfe_rpc_unary(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
-    struct wfe_rpc_method method, const ProtobufCMessage *request, ProtobufCMessage **ret_reply,
-    struct wfe_error *err)
-{
-    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
-    HEADERS struct headers headers = {.count = 0};
-    BYTE_BUFFER grpc_byte_buffer *payload = NULL;
-    int r = open_call(rpc, context, method, &call, err);
-    if (r < 0)
-        return r;
-    r = headers_from_context(&headers, call, context, err);
-    if (r < 0)
-        return r;
-    r = pack(call, request, &payload, err);
-    if (r < 0)
-        return r;
-    grpc_op ops[6];
-    size_t count = opening_ops(ops, &headers, payload);
-    count += ending_ops(ops + count, call);
-    ops[count++] = receive_op(call);
-    start_batch(call, ops, count, &call->status);
-    await_status(call, deadline_after(-1));
-    if (call->status != GRPC_STATUS_OK)
-        return status_error(call, err);
-    if (!ret_reply)
-        return 0;
-    return call->received ? unpack(call, call->received, ret_reply, err) : no_reply(call, err);
-}
-
 int wfe_rpc_start(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
     struct wfe_rpc_method method, const ProtobufCMessage *request, struct wfe_rpc_call **ret,
     struct wfe_error *err)
@@ -571,17 +536,32 @@ int wfe_rpc_receive(struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage
 int wfe_rpc_receive_reply(
     struct wfe_rpc_call *call, int64_t wait_ms, ProtobufCMessage **ret_reply, struct wfe_error *err)
 {
-    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    WFE_MESSAGE ProtobufCMessage *reply = NULL, *further = NULL;
     int r = wfe_rpc_receive(call, wait_ms, &reply, err);
+    /* The status comes with the reply. */
+    if (r == 0 && reply)
+        r = wfe_rpc_receive(call, -1, &further, err);
     if (r < 0)
         return r;
-    if (!reply)
-        return no_reply(call, err);
-    /* The status comes with the reply. */
-    if (await_status(call, deadline_after(ENDED_STATUS_WAIT_MS)) && call->status != GRPC_STATUS_OK)
-        return status_error(call, err);
+    if (!reply || further)
+        return wfe_error_set(err, WFE_ERROR_CONTAINERD, EPROTO, "%s: success with %s", call->name,
+            further ? "more than one reply" : "no reply");
     *ret_reply = wfe_steal(&reply);
     return 0;
+}
+
+int wfe_rpc_unary(struct wfe_rpc *rpc, const struct wfe_rpc_context *context,
+    struct wfe_rpc_method method, const ProtobufCMessage *request, ProtobufCMessage **ret_reply,
+    struct wfe_error *err)
+{
+    WFE_RPC_CALL struct wfe_rpc_call *call = NULL;
+    WFE_MESSAGE ProtobufCMessage *reply = NULL;
+    int r = wfe_rpc_start(rpc, context, method, request, &call, err);
+    if (r == 0)
+        r = wfe_rpc_receive_reply(call, -1, &reply, err);
+    if (r == 0 && ret_reply)
+        *ret_reply = wfe_steal(&reply);
+    return r;
 }
 
 void wfe_rpc_call_cancel(struct wfe_rpc_call *call)

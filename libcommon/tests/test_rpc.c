@@ -256,7 +256,7 @@ static void a_started_call_that_ends_without_a_reply_is_an_error(void **state)
     struct wfe_error err = WFE_ERROR_INIT;
     assert_int_equal(wfe_rpc_receive_reply(call, -1, &reply, &err), -EPROTO);
     assert_null(reply);
-    assert_string_equal(err.message, "Namespaces/Get: success without a reply");
+    assert_string_equal(err.message, "Namespaces/Get: success with no reply");
 }
 
 static void a_reply_above_the_limit_is_a_limit_error(void **state)
