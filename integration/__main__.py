@@ -117,7 +117,7 @@ def main():
     parser.add_argument("--build", metavar="DIR", help="the build folder with the programs")
     parser.add_argument("--containerd", metavar="SUITE",
                         help="with the containerd of another release of Debian: trixie, sid")
-    parser.add_argument("--jobs", type=int, default=min((os.cpu_count() or 1) + 1, 4), metavar="N")
+    parser.add_argument("--jobs", type=int, default=min((os.cpu_count() or 1) * 2, 6), metavar="N")
     parser.add_argument("--summary", metavar="FILE", help="write the tests' names by their end")
     parser.add_argument("--worker", metavar="NAME", help=argparse.SUPPRESS)
     parser.add_argument("files", nargs="*", metavar="FILE")
