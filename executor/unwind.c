@@ -26,7 +26,9 @@ static void undone(
 struct undo {
     const char *what;
     int (*again)(const struct wfe_session *session, const char *id, struct wfe_error *err);
-    struct wfe_rpc_call *call; /* in flight; NULL: there is nothing to do, or it failed */
+    bool is_due;
+    struct wfe_rpc_call *call; /* in flight; NULL: it could not be asked, and failure says why */
+    struct wfe_error failure;
 };
 
 static int delete_lease(const struct wfe_session *session, const char *id, struct wfe_error *err)
@@ -45,8 +47,10 @@ static int delete_container(
 static void undo_end(
     const struct wfe_session *session, const struct wfe_holdings *holdings, struct undo *undo)
 {
-    struct wfe_error err = WFE_ERROR_INIT;
-    int r = wfe_session_undo_finish(undo->call, &err);
+    if (!undo->is_due)
+        return;
+    struct wfe_error err = undo->failure;
+    int r = undo->call ? wfe_session_undo_finish(undo->call, &err) : -err.errnum;
     wfe_rpc_call_free(undo->call);
     if (r < 0 && (session->reached || !wfe_rpc_is_lost(&err)) && err.kind == WFE_ERROR_CONTAINERD) {
         err = (struct wfe_error)WFE_ERROR_INIT;
@@ -58,12 +62,10 @@ static void undo_end(
 static void start_lease_deletion(
     const struct wfe_session *session, const struct wfe_holdings *holdings, struct undo *lease)
 {
-    struct wfe_error err = WFE_ERROR_INIT;
-    if (holdings->lease_made)
-        undone(holdings, lease->what,
-            wfe_lease_delete_start(
-                session, holdings->id, false, UNDO_TIMEOUT_MS, &lease->call, &err),
-            &err);
+    lease->is_due = holdings->lease_made;
+    if (lease->is_due)
+        wfe_lease_delete_start(
+            session, holdings->id, false, UNDO_TIMEOUT_MS, &lease->call, &lease->failure);
 }
 
 /* The order matters: without its container's record a task can't be deleted any more, and its root
@@ -91,11 +93,10 @@ void wfe_unwind(const struct wfe_session *session, const struct wfe_holdings *ho
         holdings->release(holdings->context);
     if (!lease_first)
         start_lease_deletion(session, holdings, &lease);
-    if (task_gone && holdings->container_made) {
-        err = (struct wfe_error)WFE_ERROR_INIT;
-        undone(holdings, container.what,
-            wfe_container_delete_start(session, id, UNDO_TIMEOUT_MS, &container.call, &err), &err);
-    }
+    container.is_due = task_gone && holdings->container_made;
+    if (container.is_due)
+        wfe_container_delete_start(
+            session, id, UNDO_TIMEOUT_MS, &container.call, &container.failure);
     if (task_gone && holdings->snapshot_made) {
         err = (struct wfe_error)WFE_ERROR_INIT;
         undone(holdings, "the snapshot", wfe_snapshot_remove(session, id, UNDO_TIMEOUT_MS, &err),
