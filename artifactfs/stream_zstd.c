@@ -51,6 +51,27 @@ static int failed(const struct zstd_decoder *zstd, size_t code, struct wfe_error
     }
 }
 
+static uint32_t le32(const unsigned char *bytes)
+{
+    return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+/* The library also takes formats older than RFC 8878's, and does not decode those the same way each
+ * time. */
+static int check_frame(const struct zstd_decoder *zstd, struct wfe_error *err)
+{
+    unsigned char bytes[4];
+    uint64_t offset = wfe_input_tell(&zstd->input);
+    ssize_t n = wfe_source_read(zstd->input.source, bytes, sizeof bytes, offset, err);
+    if (n < (ssize_t)sizeof bytes)
+        return n < 0 ? (int)n : 0;
+    uint32_t magic = le32(bytes);
+    if (magic == ZSTD_MAGICNUMBER || (magic & SKIPPABLE_MASK) == SKIPPABLE_MAGIC)
+        return 0;
+    return wfe_error_set(
+        err, WFE_ERROR_ARCHIVE, EINVAL, "zstd: Unknown frame descriptor at byte %" PRIu64, offset);
+}
+
 static int decode(struct wfe_decoder *decoder, unsigned char *data, size_t length,
     size_t *ret_length, struct wfe_error *err)
 {
@@ -66,6 +87,9 @@ static int decode(struct wfe_decoder *decoder, unsigned char *data, size_t lengt
         if (left == 0 && !zstd->in_frame)
             break;
         if (!zstd->in_frame) {
+            r = check_frame(zstd, err);
+            if (r < 0)
+                return r;
             zstd->frame = wfe_input_tell(input);
             zstd->in_frame = true;
             if (decoder->is_pass && decoder->out + out.pos >= decoder->stop_from) {
@@ -132,11 +156,6 @@ int wfe_zstd_decoder_new(
     }
     *ret = &zstd->base;
     return 0;
-}
-
-static uint32_t le32(const unsigned char *bytes)
-{
-    return bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
 /* The length of a frame's header whose first bytes these are. */
